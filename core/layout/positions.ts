@@ -1,0 +1,235 @@
+import type { HandleData, HandleMeta, Overflow, RankHandle } from "../handle/handle.ts";
+import { roundUp } from "./counts.ts";
+import { type GroupShape, numLocalExperts, type RankRouting } from "./routing.ts";
+
+/** Collects what did not fit, per destination. */
+class OverflowLog {
+  readonly #cut: number[][];
+  constructor(numRanks: number) {
+    this.#cut = Array.from({ length: numRanks }, () => []);
+  }
+  add(dst: number, srcRank: number, token: number, slot: number, expert: number): void {
+    this.#cut[dst].push(srcRank, token, slot, expert);
+  }
+  of(dst: number): Overflow {
+    const cut = Int32Array.fromthis.#cut[dst];
+    return { flag: cut.length > 0, numCut: cut.length / 4, cut };
+  }
+}
+
+interface SourceLists {
+  readonly sendRank: Int32Array;
+  readonly sendRow: Int32Array;
+}
+
+function emptyLists(numTokens: number, width: number): SourceLists {
+  return {
+    sendRank: new Int32Array(numTokens * width).fill(-1),
+    sendRow: new Int32Array(numTokens * width).fill(-1),
+  };
+}
+
+/**
+ * The handle of a fused dispatch when all ranks' routing is at hand: one recv row per (token, destination rank), ordered
+ * by (source rank, source token) (design 2.3). Cost: linear in slots, plus R counters per source.
+ */
+export function fusedHandle(
+  routings: readonly RankRouting[],
+  shape: GroupShape,
+  settings: { expertAlignment: number; numWorstTokens: number },
+): HandleData {
+  const { numRanks } = shape;
+  const expertsPerRank = numLocalExperts(shape);
+  const topk = widest(routings);
+  const width = Math.min(topk, numRanks);
+  const budget = settings.numWorstTokens > 0 ? settings.numWorstTokens : Number.POSITIVE_INFINITY;
+  const overflow = new OverflowLog(numRanks);
+  const nextRow = new Int32Array(numRanks);
+  const numReceived = new Int32Array(shape.numExperts);
+  const ranksOfToken = new Int32Array(width);
+  const lists = routings.map((routing) => {
+    const { sendRank, sendRow } = emptyLists(routing.numTokens, width);
+    for (let token = 0; token < routing.numTokens; token++) {
+      const first = token * routing.topk;
+      let count = 0;
+      for (let slot = 0; slot < routing.topk; slot++) {
+        const expert = routing.topkIdx[first + slot];
+        if (expert >= 0) count = insertSorted(ranksOfToken, count, Math.floor(expert / expertsPerRank));
+      }
+      let entry = token * width;
+      for (let i = 0; i < count; i++) {
+        const dst = ranksOfToken[i];
+        const row = nextRow[dst]++;
+        if (row >= budget) continue;
+        sendRank[entry] = dst;
+        sendRow[entry++] = row;
+      }
+      for (let slot = 0; slot < routing.topk; slot++) {
+        const expert = routing.topkIdx[first + slot];
+        if (expert < 0) continue;
+        const dst = Math.floor(expert / expertsPerRank);
+        if (nextRow[dst] > budget) overflow.add(dst, routing.rank, token, slot, expert);
+        else numReceived[expert]++;
+      }
+    }
+    return { sendRank, sendRow, sendExpert: null, sendSlot: null };
+  });
+  const numRows = Array.from(nextRow, (rows) => (settings.numWorstTokens > 0 ? settings.numWorstTokens : rows));
+  const meta: HandleMeta = {
+    kind: "fused",
+    numRanks,
+    ranksPerNode: shape.ranksPerNode,
+    numExperts: shape.numExperts,
+    topk,
+    localRanks: routings.map((routing) => routing.rank),
+    expertAlignment: Math.max(1, settings.expertAlignment),
+    numWorstTokens: settings.numWorstTokens,
+    padMultiple: 1,
+    numPermutedTokens: null,
+  };
+  return finish(meta, routings, lists, width, numRows, (dst) => {
+    const counts = numReceived.slice(dst * expertsPerRank, (dst + 1) * expertsPerRank);
+    const rounded =
+      settings.numWorstTokens > 0 ? new Int32Array(0) : counts.map((n) => roundUp(n, settings.expertAlignment));
+    return { numTokensPerExpert: counts, tokensPerExpert: rounded, overflow: overflow.of(dst) };
+  });
+}
+
+/**
+ * The handle of a permuted dispatch when all ranks' routing is at hand: expert-major rows, each expert's block ordered by
+ * (source rank, source token) and padded to padMultiple (design 2.5, 2.7).
+ */
+export function hybridEpHandle(
+  routings: readonly RankRouting[],
+  shape: GroupShape,
+  settings: { padMultiple: number; numPermutedTokens: number | null },
+): HandleData {
+  const { numRanks, numExperts } = shape;
+  const expertsPerRank = numLocalExperts(shape);
+  const width = widest(routings);
+  const budget = settings.numPermutedTokens ?? Number.POSITIVE_INFINITY;
+  const wanted = new Int32Array(numExperts);
+  for (const { topkIdx } of routings) for (const expert of topkIdx) if (expert >= 0) wanted[expert]++;
+  const nextRow = new Int32Array(numExperts);
+  const counts = new Int32Array(numExperts);
+  const padded = new Int32Array(numExperts);
+  const numRows: number[] = [];
+  for (let dst = 0; dst < numRanks; dst++) {
+    let row = 0;
+    for (let expert = dst * expertsPerRank; expert < (dst + 1) * expertsPerRank; expert++) {
+      nextRow[expert] = row;
+      counts[expert] = Math.min(wanted[expert], Math.max(0, budget - row));
+      padded[expert] = roundUp(counts[expert], settings.padMultiple);
+      row += roundUp(wanted[expert], settings.padMultiple);
+    }
+    numRows.push(settings.numPermutedTokens ?? row);
+  }
+  const overflow = new OverflowLog(numRanks);
+  const slots = new Int32Array(width);
+  const lists = routings.map((routing) => {
+    const { sendRank, sendRow } = emptyLists(routing.numTokens, width);
+    const sendExpert = sendRank.slice();
+    const sendSlot = sendRank.slice();
+    for (let token = 0; token < routing.numTokens; token++) {
+      const count = slotsByExpert(routing, token, slots);
+      let entry = token * width;
+      for (let i = 0; i < count; i++) {
+        const slot = slots[i];
+        const expert = routing.topkIdx[token * routing.topk + slot];
+        const dst = Math.floor(expert / expertsPerRank);
+        const row = nextRow[expert]++;
+        if (row >= budget) {
+          overflow.add(dst, routing.rank, token, slot, expert);
+          continue;
+        }
+        sendRank[entry] = dst;
+        sendRow[entry] = row;
+        sendExpert[entry] = expert;
+        sendSlot[entry++] = slot;
+      }
+    }
+    return { sendRank, sendRow, sendExpert, sendSlot };
+  });
+  const meta: HandleMeta = {
+    kind: "hybrid-ep",
+    numRanks,
+    ranksPerNode: shape.ranksPerNode,
+    numExperts,
+    topk: width,
+    localRanks: routings.map((routing) => routing.rank),
+    expertAlignment: 1,
+    numWorstTokens: 0,
+    padMultiple: Math.max(1, settings.padMultiple),
+    numPermutedTokens: settings.numPermutedTokens,
+  };
+  return finish(meta, routings, lists, width, numRows, (dst) => ({
+    numTokensPerExpert: counts.slice(dst * expertsPerRank, (dst + 1) * expertsPerRank),
+    tokensPerExpert: padded.slice(dst * expertsPerRank, (dst + 1) * expertsPerRank),
+    overflow: overflow.of(dst),
+  }));
+}
+
+/** Adds the destinations' view (which source row lies in each row) to the sources' lists. */
+function finish(
+  meta: HandleMeta,
+  routings: readonly RankRouting[],
+  lists: readonly Pick<RankHandle, "sendRank" | "sendRow" | "sendExpert" | "sendSlot">[],
+  width: number,
+  numRows: readonly number[],
+  counts: (dst: number) => Pick<RankHandle, "numTokensPerExpert" | "tokensPerExpert" | "overflow">,
+): HandleData {
+  const rowSrcRank = numRows.map((rows) => new Int32Array(rows).fill(-1));
+  const rowSrcToken = numRows.map((rows) => new Int32Array(rows).fill(-1));
+  routings.forEach((routing, s) => {
+    const { sendRank, sendRow } = lists[s];
+    for (let i = 0; i < sendRank.length; i++) {
+      const dst = sendRank[i];
+      if (dst < 0) continue;
+      const row = sendRow[i];
+      rowSrcRank[dst][row] = routing.rank;
+      rowSrcToken[dst][row] = Math.floor(i / width);
+    }
+  });
+  return {
+    meta,
+    ranks: routings.map((routing, s) => ({
+      rank: routing.rank,
+      numTokens: routing.numTokens,
+      numEntries: width,
+      ...lists[s],
+      numRows: numRows[routing.rank],
+      rowSrcRank: rowSrcRank[routing.rank],
+      rowSrcToken: rowSrcToken[routing.rank],
+      ...counts(routing.rank),
+    })),
+  };
+}
+
+function widest(routings: readonly RankRouting[]): number {
+  return routings.reduce((most, routing) => Math.max(most, routing.topk), 1);
+}
+
+/** Inserts `value` into the sorted, distinct prefix of `list`; returns the new count. */
+function insertSorted(list: Int32Array, count: number, value: number): number {
+  let at = count;
+  while (at > 0 && list[at - 1] > value) at--;
+  if (at > 0 && list[at - 1] === value) return count;
+  list.copyWithin(at + 1, at, count);
+  list[at] = value;
+  return count + 1;
+}
+
+/** Writes the token's chosen slots into `slots`, ascending by expert; returns how many. */
+function slotsByExpert(routing: RankRouting, token: number, slots: Int32Array): number {
+  const { topk, topkIdx } = routing;
+  let count = 0;
+  for (let slot = 0; slot < topk; slot++) {
+    const expert = topkIdx[token * topk + slot];
+    if (expert < 0) continue;
+    let at = count++;
+    while (at > 0 && topkIdx[token * topk + slots[at - 1]] > expert) slots[at] = slots[at - 1];
+    at--;
+    slots[at] = slot;
+  }
+  return count;
+}

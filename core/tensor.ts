@@ -1,0 +1,81 @@
+import { type ArrayOf, arrayConstructor, type DType, elementBytes } from "./dtype/dtype.ts";
+import { InvalidArgument, type Place } from "./errors.ts";
+
+/** A dense row-major array in host memory. bf16/fp16/fp8 hold their raw codes. */
+export interface Tensor<D extends DType = DType> {
+  readonly dtype: D;
+  readonly shape: readonly number[];
+  readonly data: ArrayOf<D>;
+}
+
+/** A tensor that stays in a backend's own memory between calls (CUDA device memory). */
+export interface DeviceTensor<D extends DType = DType> {
+  readonly dtype: D;
+  readonly shape: readonly number[];
+  /** Name of the backend that owns the memory. */
+  readonly backend: string;
+  /** Copies the contents to the host. */
+  download(): Promise<Tensor<D>>;
+  /** Frees the memory; any later use is an InvalidArgument. */
+  free(): void;
+}
+
+export type AnyTensor<D extends DType = DType> = Tensor<D> | DeviceTensor<D>;
+
+export function isHostTensor<D extends DType>(value: AnyTensor<D>): value is Tensor<D> {
+  return "data" in value;
+}
+
+/** The host copy of a tensor: itself when it is one already. */
+export async function toHost<D extends DType>(value: AnyTensor<D>): Promise<Tensor<D>> {
+  return isHostTensor(value) ? value : value.download();
+}
+
+export function numElements(shape: readonly number[]): number {
+  return shape.reduce((product, size) => product * size, 1);
+}
+
+/** A tensor over `data`, or over fresh zeros. Throws InvalidArgument when the length does not fit the shape. */
+export function tensor<D extends DType>(dtype: D, shape: readonly number[], data?: ArrayOf<D>): Tensor<D> {
+  const length = numElements(shape);
+  if (data !== undefined && data.length !== length) {
+    throw new InvalidArgument({
+      name: "data",
+      expected: `${length} elements for shape [${shape.join(", ")}]`,
+      received: `${data.length}`,
+      remedy: "pass an array of that length",
+    });
+  }
+  const Constructor = arrayConstructor(dtype) as unknown as new (length: number) => ArrayOf<D>;
+  return { dtype, shape: [...shape], data: data ?? new Constructor(length) };
+}
+
+/** The bytes behind a host tensor, without a copy. */
+export function bytesOf(value: Tensor): Uint8Array {
+  return new Uint8Array(value.data.buffer, value.data.byteOffset, value.data.byteLength);
+}
+
+/** Bytes of one row (all dimensions but the first). */
+export function rowBytes(value: Pick<Tensor, "dtype" | "shape">): number {
+  return numElements(value.shape.slice(1)) * elementBytes(value.dtype);
+}
+
+/** Throws InvalidArgument unless `value` has one of `dtypes` and exactly `shape` (null: any size there). */
+export function expectTensor(
+  name: string,
+  value: Pick<Tensor, "dtype" | "shape">,
+  dtypes: readonly DType[],
+  shape: readonly (number | null)[],
+  where: Place = {},
+): void {
+  const shapeFits =
+    value.shape.length === shape.length && shape.every((size, i) => size === null || size === value.shape[i]);
+  if (dtypes.includes(value.dtype) && shapeFits) return;
+  throw new InvalidArgument({
+    name,
+    expected: `${dtypes.join(" or ")} [${shape.map((size) => size ?? "any").join(", ")}]`,
+    received: `${value.dtype} [${value.shape.join(", ")}]`,
+    where,
+    remedy: "convert or reshape it",
+  });
+}
