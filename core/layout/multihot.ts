@@ -68,7 +68,7 @@ export function toMultihotForm(
     }
     const at = Math.floor(i / topk) * numExperts + expert;
     routingMap.data[at] = 1;
-    if (topkWeights !== null) probs.data[at] = topkWeights.data[i];
+    if (topkWeights !== null) probs.data[at] = Number(topkWeights.data[i]);
   }
   return { routingMap, probs };
 }

@@ -12,7 +12,7 @@ class OverflowLog {
     this.#cut[dst].push(srcRank, token, slot, expert);
   }
   of(dst: number): Overflow {
-    const cut = Int32Array.fromthis.#cut[dst];
+    const cut = Int32Array.from(this.#cut[dst]);
     return { flag: cut.length > 0, numCut: cut.length / 4, cut };
   }
 }
