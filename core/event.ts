@@ -1,20 +1,21 @@
 /**
- * When an operation is done (DeepEP's EventOverlap). On backends without streams it wraps the promise of the work.
+ * When an operation is done (DeepEP's EventOverlap). A backend with streams passes a function that orders the caller's
+ * stream after the work; others pass the promise of the work.
  */
 export class EventOverlap {
-  readonly #done: Promise<void>;
+  readonly #wait: () => Promise<void>;
   /** The backend's own event, if it has one. */
   readonly native: unknown;
 
-  constructor(done: Promise<void> = Promise.resolve(), native: unknown = null) {
-    this.#done = done;
+  constructor(done: Promise<void> | (() => Promise<void>) = Promise.resolve(), native: unknown = null) {
+    this.#wait = typeof done === "function" ? done : () => done;
     this.native = native;
     // A failed operation rejects where it is awaited; an event nobody waits for must not kill the process.
-    done.catch(() => {});
+    if (typeof done !== "function") done.catch(() => {});
   }
 
   /** Orders the caller after the work: later operations of the group, and the returned promise, come after it. */
   currentStreamWait(): Promise<void> {
-    return this.#done;
+    return this.#wait();
   }
 }

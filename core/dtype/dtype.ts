@@ -16,7 +16,19 @@ export type DType = keyof typeof TABLE;
 export type RowDType = "bf16" | "fp16" | "fp32" | "fp8e4m3" | "u8";
 /** What combine can sum. */
 export type SumDType = "bf16" | "fp16" | "fp32";
-export type ArrayOf<D extends DType> = InstanceType<(typeof TABLE)[D]["array"]>;
+/** The host array of each dtype; its memory may be shared between threads. */
+interface HostArrays {
+  bf16: Uint16Array;
+  fp16: Uint16Array;
+  fp32: Float32Array;
+  fp8e4m3: Uint8Array;
+  u8: Uint8Array;
+  bool: Uint8Array;
+  i16: Int16Array;
+  i32: Int32Array;
+  i64: BigInt64Array;
+}
+export type ArrayOf<D extends DType> = HostArrays[D];
 export type HostArray = ArrayOf<DType>;
 
 export const DTYPES = Object.keys(TABLE) as DType[];

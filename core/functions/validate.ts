@@ -121,7 +121,7 @@ export async function checkRouting(
     const weights = routing.topkWeights && (await Promise.all(routing.topkWeights.map((value) => toHost(value))));
     expectCount("topkIdx", ids.length, group);
     if (weights !== null) expectCount("topkWeights", weights.length, group);
-    const routings = ids.map((value, i) => rankRouting(group.localRanks[i], value, weights && weights[i], numExperts));
+    const routings = ids.map((value, i) => rankRouting(group.localRanks[i], value, weights?.[i] ?? null, numExperts));
     routings.forEach((rank) => {
       refuse(rank.topk !== routings[0].topk, "topk", `${routings[0].topk} on every rank`, `${rank.topk}`, rank.rank);
     });
@@ -136,7 +136,7 @@ export async function checkRouting(
   );
   const topk = maps.reduce((most, map) => Math.max(most, maxTopk(map)), 1);
   const routings = maps.map((map, i) => {
-    const form = toIndexForm(group.localRanks[i], map, probs && probs[i], topk);
+    const form = toIndexForm(group.localRanks[i], map, probs?.[i] ?? null, topk);
     return rankRouting(group.localRanks[i], form.topkIdx, form.topkWeights, numExperts);
   });
   return { routings, idDtype: "i64" };
