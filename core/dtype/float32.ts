@@ -35,3 +35,12 @@ export function multiply(a: number, b: number): number {
   const product = Math.fround(a * b);
   return product < MIN_PRODUCT && product > -MIN_PRODUCT ? product * 0 : product;
 }
+
+/** Copies one float32 without going through a number: V8 may change a NaN's payload. */
+export function copyBits(source: Float32Array, from: number, target: Float32Array, to: number): void {
+  new Uint32Array(target.buffer, target.byteOffset, target.length)[to] = new Uint32Array(
+    source.buffer,
+    source.byteOffset,
+    source.length,
+  )[from];
+}

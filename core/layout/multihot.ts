@@ -1,3 +1,4 @@
+import { copyBits } from "../dtype/float32.ts";
 import { InvalidArgument } from "../errors.ts";
 import { expectTensor, type Tensor, tensor } from "../tensor.ts";
 
@@ -28,14 +29,13 @@ export function toIndexForm(rank: number, routingMap: Tensor, probs: Tensor | nu
   const ids = new Int32Array(numTokens * topk).fill(-1);
   const weights = probs === null ? null : new Float32Array(numTokens * topk);
   const map = routingMap.data as Uint8Array;
-  const values = probs === null ? null : (probs.data as Float32Array);
   for (let token = 0; token < numTokens; token++) {
     let slot = token * topk;
     for (let expert = 0; expert < numExperts; expert++) {
       const i = token * numExperts + expert;
       if (map[i] === 0) continue;
       ids[slot] = expert;
-      if (weights !== null && values !== null) weights[slot] = values[i];
+      if (weights !== null && probs !== null) copyBits(probs.data as Float32Array, i, weights, slot);
       slot++;
     }
   }
@@ -68,7 +68,7 @@ export function toMultihotForm(
     }
     const at = Math.floor(i / topk) * numExperts + expert;
     routingMap.data[at] = 1;
-    if (topkWeights !== null) probs.data[at] = Number(topkWeights.data[i]);
+    if (topkWeights !== null) copyBits(topkWeights.data as Float32Array, i, probs.data, at);
   }
   return { routingMap, probs };
 }

@@ -227,8 +227,10 @@ function slotsByExpert(routing: RankRouting, token: number, slots: Int32Array): 
     const expert = topkIdx[token * topk + slot];
     if (expert < 0) continue;
     let at = count++;
-    while (at > 0 && topkIdx[token * topk + slots[at - 1]] > expert) slots[at] = slots[at - 1];
-    at--;
+    while (at > 0 && topkIdx[token * topk + slots[at - 1]] > expert) {
+      slots[at] = slots[at - 1];
+      at--;
+    }
     slots[at] = slot;
   }
   return count;

@@ -1,9 +1,10 @@
 import type { RowOutputs } from "../backend.ts";
 import type { ArrayOf, SumDType } from "../dtype/dtype.ts";
+import { copyBits } from "../dtype/float32.ts";
 import type { CheckedCombine } from "../functions/validate.ts";
 import type { HandleData } from "../handle/handle.ts";
 import { bytesOf, type Tensor, tensor } from "../tensor.ts";
-import { copyBits, forEachEntry } from "./dispatch.ts";
+import { forEachEntry } from "./dispatch.ts";
 import { type RowSource, TokenReducer } from "./reduce.ts";
 
 /** Sums rows back to their tokens in the order of reduce.ts (design 2.4, 2.5). */

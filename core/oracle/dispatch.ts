@@ -1,4 +1,5 @@
 import type { DispatchResult, OutputChunk } from "../backend.ts";
+import { copyBits } from "../dtype/float32.ts";
 import type { HandleData, RankHandle } from "../handle/handle.ts";
 import { numLocalExperts, type RankRouting } from "../layout/routing.ts";
 import { bytesOf, rowBytes, type Tensor, tensor } from "../tensor.ts";
@@ -88,13 +89,4 @@ export function forEachEntry(rank: RankHandle, visit: (token: number, entry: num
     const first = token * rank.numEntries;
     for (let entry = first; entry < first + rank.numEntries && rank.sendRank[entry] >= 0; entry++) visit(token, entry);
   }
-}
-
-/** Copies one float32 without going through a number: V8 may change a NaN's payload. */
-export function copyBits(source: Float32Array, from: number, target: Float32Array, to: number): void {
-  new Uint32Array(target.buffer, target.byteOffset, target.length)[to] = new Uint32Array(
-    source.buffer,
-    source.byteOffset,
-    source.length,
-  )[from];
 }

@@ -1,0 +1,59 @@
+/** Backends by name. Each is loaded on first use, so that nobody pays for one they do not run. */
+import type { Backend, BackendName, Group, GroupOptions } from "../core/backend.ts";
+import { InvalidArgument } from "../core/errors.ts";
+import { createOracleBackend } from "../core/oracle/group.ts";
+
+export interface BackendOptions {
+  /** wasm: worker threads; default one per core. */
+  readonly workers?: number;
+  /** webgpu: bytes of device memory to stay within. */
+  readonly memoryBudget?: number;
+}
+
+const LOADERS: Record<BackendName, (options: BackendOptions) => Promise<Backend>> = {
+  oracle: async () => createOracleBackend(),
+  wasm: async (options) => (await import("./wasm/index.ts")).createWasmBackend(options),
+  webgpu: async (options) => (await import("./webgpu/index.ts")).createWebGpuBackend(options),
+  cuda: async () => (await import("./cuda/index.ts")).createCudaBackend({ emulated: false }),
+  "cuda-emulated": async () => (await import("./cuda/index.ts")).createCudaBackend({ emulated: true }),
+};
+
+export const BACKEND_NAMES = Object.keys(LOADERS) as BackendName[];
+
+/** Other names that are accepted. */
+const ALIASES: Record<string, BackendName> = { cpu: "wasm" };
+
+/** The backend's name, or its alias's. Throws InvalidArgument listing the names. */
+export function backendName(name: string): BackendName {
+  const found = ALIASES[name] ?? BACKEND_NAMES.find((known) => known === name);
+  if (found !== undefined) return found;
+  throw new InvalidArgument({
+    name: "backend",
+    expected: [...BACKEND_NAMES, ...Object.keys(ALIASES)].join(", "),
+    received: name,
+    remedy: "choose one of them; `fused-a2a doctor` says which can run here",
+  });
+}
+
+/** Opens a backend. Throws Unavailable with the missing piece when it cannot run here. */
+export async function createBackend(name: string, options: BackendOptions = {}): Promise<Backend> {
+  return LOADERS[backendName(name)](options);
+}
+
+/** A group on a backend of its own, which closes with the group: `createGroup({ backend: "wasm", ranks: 8 })`. */
+export async function createGroup(
+  options: { readonly backend: string; readonly ranks: number } & Omit<GroupOptions, "numRanks"> & BackendOptions,
+): Promise<Group> {
+  const { backend: name, ranks, ranksPerNode, localRanks, ...rest } = options;
+  const backend = await createBackend(name, rest);
+  const group = await backend.createGroup({ numRanks: ranks, ranksPerNode, localRanks }).catch(async (error) => {
+    await backend.close();
+    throw error;
+  });
+  const closeGroup = group.close.bind(group);
+  group.close = async () => {
+    await closeGroup();
+    await backend.close();
+  };
+  return group;
+}

@@ -1,0 +1,32 @@
+/** The backends under test. One that cannot run here is a visible skip with its reason. */
+import { createBackend } from "../../backends/index.ts";
+import type { Backend } from "../../core/backend.ts";
+import { Unavailable } from "../../core/errors.ts";
+
+export interface Candidate {
+  readonly name: string;
+  open(): Promise<Backend>;
+}
+
+const named = (name: string, label = name, options = {}): Candidate => ({
+  name: label,
+  open: () => createBackend(name, options),
+});
+
+/** wasm with and without workers; `smallBytes: 0` sends even these small cases to them. */
+const wasm = (workers: number): Candidate => ({
+  name: workers === 0 ? "wasm on the calling thread" : `wasm, workers: ${workers}`,
+  open: async () => (await import("../../backends/wasm/index.ts")).createWasmBackend({ workers, smallBytes: 0 }),
+});
+
+export const CANDIDATES: readonly Candidate[] = [named("oracle"), wasm(0), wasm(1), wasm(2), wasm(8)];
+
+/** The backend, or the reason why it cannot run here. */
+export async function tryOpen(candidate: Candidate): Promise<Backend | string> {
+  try {
+    return await candidate.open();
+  } catch (error) {
+    if (error instanceof Unavailable) return error.message;
+    throw error;
+  }
+}

@@ -1,0 +1,175 @@
+import type { DispatchSettings, Group } from "../../core/backend.ts";
+import type { Tensor } from "../../core/tensor.ts";
+import { BUDGETS } from "./cases.ts";
+import { codes, type Data, random, rows, sumDtype } from "./data.ts";
+import { expectCodes, expectEqual } from "./expect.ts";
+import { type Case, combined, destinations, fusedRows, type Source } from "./reference.ts";
+
+const settingsOf = (data: Data, numWorstTokens: number): DispatchSettings => ({
+  numExperts: data.shape.numExperts,
+  expertAlignment: data.shape.expertAlignment ?? 1,
+  numWorstTokens,
+  padMultiple: 1,
+  numPermutedTokens: null,
+});
+
+/** Dispatch, cached dispatch, combine with weights and biases, for an exact run and for row budgets. */
+export async function checkFused(group: Group, data: Data): Promise<void> {
+  const exact = fusedRows(data.case);
+  const most = Math.max(...exact.map((sources) => sources.length));
+  for (const share of BUDGETS) {
+    const numWorstTokens = Math.ceil(most * share);
+    if (share > 0 && numWorstTokens === 0) continue;
+    const kept = exact.map((sources) => (share === 0 ? sources : sources.slice(0, numWorstTokens)));
+    const numRows = kept.map((sources) => (share === 0 ? sources.length : numWorstTokens));
+    await checkRun(group, data, numWorstTokens, exact, kept, numRows);
+  }
+}
+
+async function checkRun(
+  group: Group,
+  data: Data,
+  numWorstTokens: number,
+  exact: Source[][],
+  kept: Source[][],
+  numRows: number[],
+): Promise<void> {
+  const { shape, x, scales, topkIdx, topkWeights } = data;
+  const what = `fused, numWorstTokens ${numWorstTokens}`;
+  const result = await group.dispatch({
+    kind: "fused",
+    x,
+    scales,
+    routing: { topkIdx, topkWeights },
+    settings: settingsOf(data, numWorstTokens),
+  });
+  const handle = await result.handle.data();
+  const perRank = shape.numExperts / shape.numRanks;
+  for (let dst = 0; dst < shape.numRanks; dst++) {
+    const at = `${what}, rank ${dst}`;
+    await expectCodes(`${at}, recvX`, result.x[dst], [numRows[dst], shape.hidden], gather(x, kept[dst], numRows[dst]));
+    if (scales !== null) {
+      const width = scales[0].shape[1];
+      const want = gather(scales, kept[dst], numRows[dst]);
+      await expectCodes(`${at}, recvXScales`, result.scales?.[dst], [numRows[dst], width], want);
+    }
+    const slots = kept[dst].map(({ rank, token }) =>
+      data.case.topkIdx[rank][token].map((expert) => local(expert, dst, perRank)),
+    );
+    const tail = Array.from({ length: (numRows[dst] - kept[dst].length) * shape.topk }, () => -1);
+    await expectCodes(
+      `${at}, recvTopkIdx`,
+      result.topkIdx?.[dst],
+      [numRows[dst], shape.topk],
+      [...slots.flat(), ...tail],
+    );
+    const weights = gather(topkWeights, kept[dst], numRows[dst]).map((code, i) =>
+      (slots.flat()[i] ?? -1) < 0 ? 0 : code,
+    );
+    await expectCodes(`${at}, recvTopkWeights`, result.topkWeights?.[dst], [numRows[dst], shape.topk], weights);
+    const counts = Array.from({ length: perRank }, (_, e) => slots.flat().filter((expert) => expert === e).length);
+    const alignment = shape.expertAlignment ?? 1;
+    const rounded = counts.map((count) => Math.ceil(count / alignment) * alignment);
+    expectEqual(`${at}, tokensPerExpert`, [...handle.ranks[dst].tokensPerExpert], numWorstTokens > 0 ? [] : rounded);
+    expectEqual(
+      `${at}, recvSrcToken`,
+      [...handle.ranks[dst].rowSrcToken].slice(0, kept[dst].length),
+      kept[dst].map((s) => s.token),
+    );
+    const cut = exact[dst].slice(kept[dst].length).flatMap((source) => cutSlots(data.case, source, dst));
+    expectEqual(`${at}, overflow`, [...handle.ranks[dst].overflow.cut], cut.flat());
+    expectEqual(`${at}, overflow flag`, handle.ranks[dst].overflow.flag, cut.length > 0);
+  }
+  const next = random(17);
+  const again = data.x.map((value) => rows(value.dtype, value.shape[0], shape.hidden, shape.values, next));
+  const cached = await group.dispatch({ kind: "fused", x: again, scales: null, handle: result.handle });
+  for (let dst = 0; dst < shape.numRanks; dst++) {
+    const want = gather(again, kept[dst], numRows[dst]);
+    await expectCodes(`${what}, cached, rank ${dst}`, cached.x[dst], [numRows[dst], shape.hidden], want);
+  }
+  await checkCombine(group, data, kept, numRows, result.handle, what);
+}
+
+async function checkCombine(
+  group: Group,
+  data: Data,
+  kept: Source[][],
+  numRows: number[],
+  handle: Awaited<ReturnType<Group["dispatch"]>>["handle"],
+  what: string,
+): Promise<void> {
+  const { shape } = data;
+  const dtype = sumDtype(shape);
+  const next = random(23);
+  const y = numRows.map((count) => rows(dtype, count, shape.hidden, shape.values, next));
+  const weights = numRows.map((count) => rows("fp32", count, shape.topk, shape.values, next));
+  const biases = [0, 1].map(() => data.x.map((value) => rows(dtype, value.shape[0], shape.hidden, shape.values, next)));
+  const rowOf = kept.map((sources) => new Map(sources.map(({ rank, token }, row) => [`${rank}.${token}`, row])));
+  for (const bias of [[], [biases[0]], biases]) {
+    const result = await group.combine({ handle, x: y, topkWeights: weights, probs: null, bias });
+    for (let rank = 0; rank < shape.numRanks; rank++) {
+      const at = `${what}, combine with ${bias.length} biases, rank ${rank}`;
+      const tokens = shape.numTokens[rank];
+      const parts = Array.from({ length: tokens }, (_, token) =>
+        destinations(data.case, { rank, token }).flatMap(({ dst }) => {
+          const row = rowOf[dst].get(`${rank}.${token}`);
+          return row === undefined ? [] : [{ dst, row }];
+        }),
+      );
+      const element = (
+        values: Tensor[],
+        width: number,
+        format: typeof dtype,
+        token: number,
+        column: number,
+        extra: number[],
+      ) =>
+        combined(
+          format,
+          data.case,
+          parts[token].map(({ dst, row }) => ({ dst, codes: [codes(values[dst])[row * width + column]] })),
+          extra,
+        );
+      const wantX = grid(tokens, shape.hidden, (token, column) =>
+        element(
+          y,
+          shape.hidden,
+          dtype,
+          token,
+          column,
+          bias.map((b) => codes(b[rank])[token * shape.hidden + column]),
+        ),
+      );
+      await expectCodes(`${at}, combinedX`, result.x[rank], [tokens, shape.hidden], wantX);
+      const wantWeights = grid(tokens, shape.topk, (token, slot) =>
+        element(weights, shape.topk, "fp32", token, slot, []),
+      );
+      await expectCodes(`${at}, combinedTopkWeights`, result.topkWeights?.[rank], [tokens, shape.topk], wantWeights);
+    }
+  }
+}
+
+const local = (expert: number, dst: number, perRank: number) =>
+  expert >= 0 && Math.floor(expert / perRank) === dst ? expert - dst * perRank : -1;
+
+function cutSlots(c: Case, { rank, token }: Source, dst: number): number[][] {
+  const perRank = c.numExperts / c.numRanks;
+  return c.topkIdx[rank][token].flatMap((expert, slot) =>
+    local(expert, dst, perRank) >= 0 ? [[rank, token, slot, expert]] : [],
+  );
+}
+
+/** The codes of the sources' rows, then zeros up to `numRows`. */
+export function gather(values: readonly Tensor[], sources: readonly (Source | null)[], numRows: number): number[] {
+  const width = values[0].shape[1];
+  const found = sources.flatMap((source) =>
+    source === null
+      ? new Array<number>(width).fill(0)
+      : Array.from({ length: width }, (_, column) => codes(values[source.rank])[source.token * width + column]),
+  );
+  return [...found, ...new Array<number>(numRows * width - found.length).fill(0)];
+}
+
+export function grid(rowCount: number, width: number, value: (row: number, column: number) => number): number[] {
+  return Array.from({ length: rowCount * width }, (_, i) => value(Math.floor(i / width), i % width));
+}
