@@ -1,0 +1,4 @@
+/** Routing files of every known source, recognised by content. docs/formats.md describes each. */
+export { FORMATS, openRouting } from "./open.ts";
+export type { OpenRoutingOptions } from "./options.ts";
+export { type RoutingFile, type RoutingLayer, rankBoundaries, splitRanks } from "./routing-file.ts";

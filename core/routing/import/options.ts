@@ -1,0 +1,44 @@
+import { InvalidFile } from "../../errors.ts";
+import type { ByteSource } from "../../io/bytes.ts";
+
+/** What a file may not say itself. */
+export interface OpenRoutingOptions {
+  /** Experts of the model; default: what the file states, else its largest id + 1. */
+  readonly numExperts?: number;
+  /** Slots per token, for flat dumps (SGLang base64, llama.cpp). */
+  readonly topk?: number;
+  /** Layers, for flat dumps (SGLang base64). */
+  readonly numLayers?: number;
+  /** npy: the file of weights that goes with the file of ids. */
+  readonly weights?: ByteSource;
+  /** npy with three dimensions: [tokens, layers, topk] instead of [layers, tokens, topk]. */
+  readonly tokensFirst?: boolean;
+  /** Files with several tables of loads: which one. */
+  readonly table?: string;
+  /** Called with 0..1 while a text file is read. */
+  readonly progress?: (fraction: number) => void;
+}
+
+/** An InvalidFile about `name` in `file`; the remedy defaults to the one for damaged files. */
+export function invalidFile(
+  file: string,
+  name: string,
+  expected: string,
+  received: string,
+  remedy = "check the file, or convert it as docs/formats.md shows",
+): InvalidFile {
+  return new InvalidFile({ name, expected, received, where: { file }, remedy });
+}
+
+/** A whole number of a metadata string, or null when it is absent. */
+export function metadataNumber(
+  file: string,
+  metadata: Readonly<Record<string, string>>,
+  ...keys: string[]
+): number | null {
+  const key = keys.find((name) => metadata[name] !== undefined);
+  if (key === undefined) return null;
+  const value = Number(metadata[key]);
+  if (Number.isSafeInteger(value) && value > 0) return value;
+  throw invalidFile(file, `__metadata__.${key}`, "a whole number of at least 1", metadata[key]);
+}
