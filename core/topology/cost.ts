@@ -1,0 +1,305 @@
+import type { DataPath, ExposedPass, Operation } from "./dataPath.ts";
+import type { Machine } from "./machine.ts";
+import { type Achieved, achieved, type Parameters } from "./parameters.ts";
+import { reversed, type Traffic } from "./traffic.ts";
+
+/**
+ * What a time contains. "main": the kernel that crosses the links, without copy or reduce passes around it. "kernels":
+ * with them. "call": the whole API call, with launches, counts, host synchronisation and metadata exchange.
+ */
+export type Scope = "main" | "kernels" | "call";
+export const SCOPES: readonly Scope[] = ["main", "kernels", "call"];
+
+export type RowKind = "bf16" | "fp16" | "fp32" | "fp8";
+export const ROW_KINDS: readonly RowKind[] = ["bf16", "fp16", "fp32", "fp8"];
+
+/** Speed of each rank's links relative to a healthy one; absent = 1. */
+export interface LinkHealth {
+  readonly nvlink?: Float64Array;
+  readonly nic?: Float64Array;
+}
+
+export interface CostInput {
+  readonly machine: Machine;
+  readonly path: DataPath;
+  readonly parameters: Parameters;
+  /** Dispatch's counts, for both operations. */
+  readonly traffic: Traffic;
+  readonly operation: Operation;
+  readonly hidden: number;
+  /** Of dispatch; combine's rows are never fp8. */
+  readonly rowKind: RowKind;
+  readonly topk: number;
+  readonly numExperts: number;
+  readonly numSms: number;
+  readonly scope: Scope;
+  readonly health?: LinkHealth;
+}
+
+export type TermName = "network" | "nvlink" | "sm" | "epilogue" | "metadata" | "start" | "call";
+
+export interface Term {
+  readonly name: TermName;
+  readonly timeUs: number;
+  /** Bytes (or rows, for "sm") behind the time, of the rank that takes longest. */
+  readonly amount: number;
+  /** The rank that takes longest; -1 when all are alike. */
+  readonly rank: number;
+  readonly direction: "out" | "in" | "both" | "";
+  readonly formula: string;
+}
+
+export interface OperationCost {
+  readonly operation: Operation;
+  readonly timeUs: number;
+  readonly terms: readonly Term[];
+  /** The term that sets the time of the main kernel. */
+  readonly bottleneck: Term;
+  readonly rowBytes: number;
+  /** Wire bytes per rank: only what crosses the link in question. */
+  readonly nvlinkOutBytes: Float64Array;
+  readonly nvlinkInBytes: Float64Array;
+  readonly nicOutBytes: Float64Array;
+  readonly nicInBytes: Float64Array;
+  /** Logical bytes, mean over ranks: rows per (token, rank), per (token, node), and slots, own ones included. */
+  readonly logical: { readonly nvlink: number; readonly rdma: number; readonly messages: number };
+}
+
+/** Bytes of one row on a link: fp8 carries one float32 scale per 128 columns; a low-latency fp8 message a 16 B header. */
+export function rowBytes(operation: Operation, hidden: number, rowKind: RowKind, path: DataPath): number {
+  if (rowKind === "fp32") return 4 * hidden;
+  if (rowKind !== "fp8" || operation === "combine") return 2 * hidden;
+  return hidden + 4 * Math.ceil(hidden / 128) + (path.mode === "low-latency" ? 16 : 0);
+}
+
+/** The model of docs/cost-model.md for one operation: every term, the time, and what binds. */
+export function operationCost(input: CostInput): OperationCost {
+  const { path, parameters, operation, scope } = input;
+  const traffic = operation === "combine" ? reversed(input.traffic) : input.traffic;
+  const speed = achieved(input.machine, parameters);
+  const bytes = rowBytes(operation, input.hidden, input.rowKind, path);
+  const rows = linkRows(path, traffic);
+  const nvlink = linkTerm("nvlink", rows.nvlinkOut, rows.nvlinkIn, bytes, speed.nvlinkBytesPerUs, input.health?.nvlink);
+  const network = linkTerm("network", rows.nicOut, rows.nicIn, bytes, speed.nicBytesPerUs, input.health?.nic);
+  const terms: Term[] = [nvlink, network];
+  const sm = smTerm(input, traffic, bytes, speed);
+  if (sm) terms.push(sm);
+  const main = mainTime(path, parameters, nvlink.timeUs, network.timeUs, sm?.timeUs ?? 0);
+  const bottleneck = terms.reduce((a, b) => (b.timeUs > a.timeUs ? b : a));
+  const added = [startTerm(path, parameters)];
+  if (scope !== "main") added.push(epilogueTerm(input, bytes, speed));
+  if (scope === "call") added.push(...callTerms(input, speed));
+  const scale = (values: Float64Array) => values.map((value) => value * bytes);
+  const mean = (values: Float64Array) => values.reduce((sum, value) => sum + value, 0) / values.length;
+  return {
+    operation,
+    timeUs: main + added.reduce((sum, term) => sum + term.timeUs, 0),
+    terms: [...terms, ...added.filter((term) => term.timeUs > 0)],
+    bottleneck,
+    rowBytes: bytes,
+    nvlinkOutBytes: scale(rows.nvlinkOut),
+    nvlinkInBytes: scale(rows.nvlinkIn),
+    nicOutBytes: scale(rows.nicOut),
+    nicInBytes: scale(rows.nicIn),
+    logical: {
+      nvlink: mean(input.traffic.recvRows) * bytes,
+      rdma: mean(input.traffic.nodeRows) * bytes,
+      messages: mean(input.traffic.sendSlots) * bytes,
+    },
+  };
+}
+
+/**
+ * Section 5: what of the shorter stages shows. Between nodes a chunked pipeline shows chunkedHopLoss of the second longest
+ * of its three stages, a serial one adds its hops up, a queued one hides the shorter hop. Elsewhere smOverlapLoss of the
+ * shorter of links and SMs shows. Low-latency kernels use every SM, and both links at once.
+ */
+export function mainTime(
+  path: DataPath,
+  parameters: Parameters,
+  nvlinkUs: number,
+  networkUs: number,
+  smUs: number,
+): number {
+  const twoHops = networkUs > 0 && nvlinkUs > 0;
+  if (twoHops && path.overlap === "chunked") {
+    const [first, second] = [nvlinkUs, networkUs, smUs].sort((a, b) => b - a);
+    return first + parameters.chunkedHopLoss * second;
+  }
+  const links = path.overlap === "serial" ? nvlinkUs + networkUs : Math.max(nvlinkUs, networkUs);
+  return Math.max(links, smUs) + parameters.smOverlapLoss * Math.min(links, smUs);
+}
+
+interface LinkRows {
+  readonly nvlinkOut: Float64Array;
+  readonly nvlinkIn: Float64Array;
+  readonly nicOut: Float64Array;
+  readonly nicIn: Float64Array;
+}
+
+/** Which counts cross which link on this path. */
+export function linkRows(path: DataPath, t: Traffic): LinkRows {
+  if (path.dedup === "none") {
+    return { nvlinkOut: t.slotNvlinkOut, nvlinkIn: t.slotNvlinkIn, nicOut: t.slotNicOut, nicIn: t.slotNicIn };
+  }
+  if (path.crossNode === "direct") {
+    return { nvlinkOut: t.directNvlinkOut, nvlinkIn: t.directNvlinkIn, nicOut: t.directNicOut, nicIn: t.directNicIn };
+  }
+  return { nvlinkOut: t.railNvlinkOut, nvlinkIn: t.railNvlinkIn, nicOut: t.railNicOut, nicIn: t.railNicIn };
+}
+
+function linkTerm(
+  name: "nvlink" | "network",
+  out: Float64Array,
+  into: Float64Array,
+  bytes: number,
+  bytesPerUs: number,
+  health: Float64Array | undefined,
+): Term {
+  let timeUs = 0;
+  let rank = -1;
+  let amount = 0;
+  let direction: Term["direction"] = "";
+  for (let r = 0; r < out.length; r++) {
+    for (const [side, rows] of [
+      ["out", out[r]],
+      ["in", into[r]],
+    ] as const) {
+      const us = rows === 0 ? 0 : (rows * bytes) / (bytesPerUs * (health?.[r] ?? 1));
+      if (us > timeUs) [timeUs, rank, amount, direction] = [us, r, rows * bytes, side];
+    }
+  }
+  if (out.length === 1) {
+    rank = -1;
+    direction = timeUs > 0 ? "both" : "";
+  }
+  const link = name === "nvlink" ? "NVLink" : "NIC";
+  const formula = `max over ranks of max(${link} out, in) = ${mb(amount)} MB / ${(bytesPerUs / 1e3).toFixed(1)} GB/s`;
+  return { name, timeUs, amount, rank, direction, formula };
+}
+
+/** Section 4: SM time of the rank with the most rows to read and to write. Null where every SM takes part. */
+function smTerm(input: CostInput, traffic: Traffic, bytes: number, speed: Achieved): Term | null {
+  const { path, parameters, numSms, operation } = input;
+  if (path.mode === "low-latency" || numSms === 0) return null;
+  const [rowNs, bytePs] =
+    path.engine === "bulk"
+      ? [parameters.bulkRowNs, parameters.bulkBytePs]
+      : [parameters.loadStoreRowNs, parameters.loadStoreBytePs];
+  const reduces = path.engine === "load-store" && operation === "combine" ? parameters.ringReduceFactor : 1;
+  const perRowUs = ((rowNs + bytePs * 1e-3 * bytes) * 1e-3 * reduces) / speed.smSpeed;
+  const isRail = path.crossNode === "rail";
+  const oneNode = traffic.numRanks === traffic.ranksPerNode;
+  let most = 0;
+  let rank = -1;
+  for (let r = 0; r < traffic.sendRows.length; r++) {
+    const reads = isRail && !oneNode ? traffic.railReads[r] : traffic.numTokens[r];
+    const writes = Math.max(isRail ? traffic.railWrites[r] : traffic.sendRows[r], traffic.recvRows[r]);
+    if (reads + writes > most) [most, rank] = [reads + writes, r];
+  }
+  const moving = (most * perRowUs) / numSms;
+  // Rows with scales make the senders of a wide domain look at every rank's bit of the routing map.
+  const scans = path.gathersRoutingMap && oneNode && input.rowKind === "fp8" && operation === "dispatch";
+  const tokens = traffic.numTokens.reduce((a, b) => Math.max(a, b), 0);
+  const scanning = scans ? (tokens * traffic.numRanks * parameters.scanNs * 1e-3) / numSms : 0;
+  const single = traffic.sendRows.length === 1;
+  return {
+    name: "sm",
+    timeUs: Math.max(moving, scanning),
+    amount: most,
+    rank: single ? -1 : rank,
+    direction: "",
+    formula:
+      scanning > moving
+        ? `tokens x ranks x scanNs / SMs = ${tokens} x ${traffic.numRanks} x ${parameters.scanNs} ns / ${numSms}`
+        : `(rows read + written) x time per row / SMs = ${Math.round(most)} x ${(perRowUs * 1e3).toFixed(0)} ns / ${numSms}`,
+  };
+}
+
+function startTerm(path: DataPath, parameters: Parameters): Term {
+  const low = path.mode === "low-latency";
+  return {
+    name: "start",
+    timeUs: low ? parameters.lowLatencyStartUs : parameters.kernelStartUs,
+    amount: 0,
+    rank: -1,
+    direction: "",
+    formula: low ? "lowLatencyStartUs" : "kernelStartUs",
+  };
+}
+
+/** Section 7: HBM bytes outside the overlapped kernel, on the rank with the most of them. */
+function epilogueTerm(input: CostInput, bytes: number, speed: Achieved): Term {
+  const pass = input.path.epilogue[input.operation];
+  const t = input.traffic;
+  let most = 0;
+  let rank = -1;
+  for (let r = 0; r < t.recvRows.length; r++) {
+    const rows = exposedRows(pass, input.operation, t, r);
+    if (rows > most) [most, rank] = [rows, r];
+  }
+  return {
+    name: "epilogue",
+    timeUs: (most * bytes) / speed.hbmBytesPerUs,
+    amount: most * bytes,
+    rank: t.recvRows.length === 1 ? -1 : rank,
+    direction: "",
+    formula: `${pass}: ${mb(most * bytes)} MB / ${(speed.hbmBytesPerUs / 1e3).toFixed(0)} GB/s of HBM`,
+  };
+}
+
+/** Row passes of one rank, in dispatch's counts: recvRows arrive at it, its own tokens' rows come back in combine. */
+function exposedRows(pass: ExposedPass, operation: Operation, t: Traffic, r: number): number {
+  const atExperts = t.recvRows[r];
+  const atSource = t.sendRows[r];
+  switch (pass) {
+    case "none":
+      return 0;
+    case "fill":
+      return t.multiRows[r] + (t.recvSlots[r] - atExperts);
+    case "copy":
+      return 2 * (operation === "dispatch" ? atExperts : atSource);
+    case "expand":
+      return atExperts + t.recvSlots[r];
+    case "final-reduce":
+      return atSource + t.numTokens[r];
+    case "pre-reduce":
+      return t.recvSlots[r] + atExperts;
+  }
+}
+
+/** Section 8: what a call adds. The routing map crosses the NICs of a node once, then its NVLink. */
+function callTerms(input: CostInput, speed: Achieved): Term[] {
+  const { path, parameters, traffic, operation, numExperts } = input;
+  const { numRanks, ranksPerNode } = traffic;
+  const nodes = numRanks / ranksPerNode;
+  const call = parameters.callUs + (nodes > 1 ? parameters.networkCallUs : 0);
+  const terms: Term[] = [
+    {
+      name: "call",
+      timeUs: call,
+      amount: 0,
+      rank: -1,
+      direction: "",
+      formula: nodes > 1 ? "callUs + networkCallUs" : "callUs",
+    },
+  ];
+  if (path.gathersRoutingMap && operation === "dispatch") {
+    const tokens = traffic.numTokens.reduce((a, b) => Math.max(a, b), 0);
+    const bytes = numRanks * tokens * numExperts;
+    const network = nodes > 1 ? (bytes * (nodes - 1)) / nodes / (ranksPerNode * speed.nicBytesPerUs) : 0;
+    terms.push({
+      name: "metadata",
+      timeUs: network + bytes / speed.nvlinkBytesPerUs,
+      amount: bytes,
+      rank: -1,
+      direction: "",
+      formula: `all-gather of R T E = ${mb(bytes)} MB over the node's NICs, then NVLink`,
+    });
+  }
+  return terms;
+}
+
+function mb(bytes: number): string {
+  return (bytes / 1e6).toFixed(1);
+}
