@@ -1,0 +1,176 @@
+/** All ranks of a group, simulated on one device. */
+import type {
+  BufferMemory,
+  CombineRequest,
+  CombineResult,
+  DispatchRequest,
+  DispatchResult,
+  Group,
+  GroupOptions,
+  Phase,
+  RoutingInput,
+  RowOutputs,
+} from "../../core/backend.ts";
+import { nowUs } from "../../core/clock.ts";
+import { EventOverlap } from "../../core/event.ts";
+import {
+  checkCast,
+  checkCombine,
+  checkDispatch,
+  checkGroupOptions,
+  checkRouting,
+  checkScale,
+} from "../../core/functions/validate.ts";
+import { Handle, type HandleData } from "../../core/handle/handle.ts";
+import type { RankLayout } from "../../core/layout/counts.ts";
+import { checkShape } from "../../core/layout/routing.ts";
+import type { AnyTensor } from "../../core/tensor.ts";
+import { castBack, castToFp8, scaleRows } from "./cast.ts";
+import { combineRows, combineWeights } from "./combine.ts";
+import { combineProbs } from "./combine-probs.ts";
+import type { Context } from "./context.ts";
+import { dispatchProbs, dispatchRows, dispatchSlots } from "./dispatch.ts";
+import { GPUUsage } from "./launcher.ts";
+import { newHandleData } from "./layout.ts";
+import { rankLayouts } from "./tally.ts";
+
+export class WebGpuGroup implements Group {
+  readonly backend = "webgpu";
+  readonly numRanks: number;
+  readonly ranksPerNode: number;
+  readonly localRanks: readonly number[];
+  readonly #context: Context;
+
+  constructor(context: Context, options: GroupOptions) {
+    const checked = checkGroupOptions(options, "webgpu");
+    this.#context = context;
+    this.numRanks = checked.numRanks;
+    this.ranksPerNode = checked.ranksPerNode;
+    this.localRanks = checked.localRanks;
+  }
+
+  layout(routing: RoutingInput, numExperts: number): Promise<readonly RankLayout[]> {
+    return this.#exclusive(async () => {
+      const shape = this.#shape(numExperts);
+      checkShape(shape);
+      const { routings } = await checkRouting(this, routing, numExperts);
+      return rankLayouts(this.#context, routings, shape);
+    });
+  }
+
+  async dispatch(request: DispatchRequest): Promise<DispatchResult> {
+    await request.previousEvent?.currentStreamWait();
+    return this.#exclusive(async () => {
+      const checked = await checkDispatch(this, request);
+      const { routings, settings } = checked;
+      const startUs = nowUs();
+      const context = this.#context;
+      let data = checked.data as HandleData;
+      if (routings !== null && settings !== null) {
+        data = await newHandleData(context, request.kind, routings, this.#shape(settings.numExperts), settings);
+      }
+      const layoutUs = nowUs();
+      const fused = request.kind === "fused";
+      const slots =
+        routings !== null && fused
+          ? await dispatchSlots(context, data, routings, checked.idDtype)
+          : { topkIdx: null, topkWeights: null };
+      const probs = routings === null || fused ? null : await dispatchProbs(context, data, routings);
+      const { consume } = request;
+      const scales = checked.scales && (await dispatchRows(context, "scales", data, checked.scales, { consume }));
+      const x = await dispatchRows(context, "x", data, checked.x, request);
+      return {
+        x,
+        scales,
+        ...slots,
+        probs,
+        handle: request.handle ?? Handle.of(data),
+        event: new EventOverlap(),
+        phases: [phase("layout", startUs, layoutUs), phase("dispatch", layoutUs, nowUs())],
+      };
+    });
+  }
+
+  async combine(request: CombineRequest): Promise<CombineResult> {
+    await request.previousEvent?.currentStreamWait();
+    return this.#exclusive(async () => {
+      const { data, x, bias, topkWeights, probs } = await checkCombine(this, request);
+      const startUs = nowUs();
+      const context = this.#context;
+      const sums = await combineRows(context, data, x, bias, request);
+      return {
+        x: sums,
+        topkWeights: topkWeights && (await combineWeights(context, data, topkWeights)),
+        probs: probs && (await combineProbs(context, data, probs)),
+        event: new EventOverlap(),
+        phases: [phase("combine", startUs, nowUs())],
+      };
+    });
+  }
+
+  castToFp8(x: readonly AnyTensor[]): Promise<{ x: readonly AnyTensor[]; scales: readonly AnyTensor[] }> {
+    return this.#exclusive(async () => castToFp8(this.#context, (await checkCast(this, x, null)).x));
+  }
+
+  castBack(x: readonly AnyTensor[], scales: readonly AnyTensor[]): Promise<readonly AnyTensor[]> {
+    return this.#exclusive(async () => {
+      const checked = await checkCast(this, x, scales);
+      return castBack(this.#context, checked.x, checked.scales ?? []);
+    });
+  }
+
+  scaleRows(
+    x: readonly AnyTensor[],
+    factors: readonly AnyTensor[],
+    options: RowOutputs = {},
+  ): Promise<readonly AnyTensor[]> {
+    return this.#exclusive(async () => {
+      const checked = await checkScale(this, x, factors);
+      return scaleRows(this.#context, this.localRanks, checked.x, checked.factors, options);
+    });
+  }
+
+  /** A device has no SMs to hand out here: accepted, and without effect on any result. */
+  setNumSms(): void {}
+
+  async allocateBuffer(bytes: number): Promise<BufferMemory> {
+    const { device } = this.#context;
+    const most = device.maxBufferBytes;
+    const buffers: GPUBuffer[] = [];
+    const free = () => {
+      for (const buffer of buffers.splice(0)) buffer.destroy();
+    };
+    try {
+      for (const rank of this.localRanks) {
+        for (let at = 0; at < bytes; at += most) {
+          const size = Math.min(most, Math.ceil((bytes - at) / 4) * 4);
+          const { value, checked } = device.guard(`communication buffer of rank ${rank}, ${bytes} bytes`, () =>
+            device.gpu.createBuffer({ label: `buffer of rank ${rank}`, size, usage: GPUUsage.STORAGE }),
+          );
+          buffers.push(value);
+          await checked;
+        }
+      }
+    } catch (error) {
+      free();
+      throw error;
+    }
+    return { bytes, free };
+  }
+
+  async close(): Promise<void> {
+    await this.#context.device.idle();
+  }
+
+  #shape(numExperts: number) {
+    return { numRanks: this.numRanks, ranksPerNode: this.ranksPerNode, numExperts };
+  }
+
+  #exclusive<T>(work: () => Promise<T>): Promise<T> {
+    return this.#context.device.exclusive(work);
+  }
+}
+
+function phase(name: string, startUs: number, endUs: number): Phase {
+  return { rank: -1, name, startUs, durationUs: endUs - startUs };
+}
