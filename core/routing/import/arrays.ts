@@ -4,7 +4,7 @@ import { fp16ToNumber } from "../../dtype/fp16.ts";
 import type { SafetensorsFile } from "../../io/safetensors/index.ts";
 import type { Tensor } from "../../tensor.ts";
 import { invalidFile } from "./options.ts";
-import type { LayerSource } from "./routing-file.ts";
+import type { LayerSource } from "./routingFile.ts";
 
 /** An array in a file, whatever the container. */
 export interface ArrayReader {

@@ -2,7 +2,7 @@ import { maxTopk, toIndexForm } from "../../layout/multihot.ts";
 import { type Tensor, tensor } from "../../tensor.ts";
 import { type ArrayReader, toWeights } from "./arrays.ts";
 import { invalidFile } from "./options.ts";
-import type { LayerSource } from "./routing-file.ts";
+import type { LayerSource } from "./routingFile.ts";
 
 /**
  * Layers out of a multihot map, [tokens, experts] or [layers, tokens, experts] bool or u8, and probs of its shape. Slots

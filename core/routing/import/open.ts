@@ -3,21 +3,21 @@ import type { ByteSource } from "../../io/bytes.ts";
 import { isNpy } from "../../io/npy.ts";
 import { openSafetensors, type SafetensorsFile } from "../../io/safetensors/index.ts";
 import { decodeText } from "../../io/text.ts";
-import { expertLoads } from "./formats/expert-loads.ts";
+import { expertLoads } from "./formats/expertLoads.ts";
 import type { TensorFormat, TextFormat } from "./formats/format.ts";
-import { llamaCpp } from "./formats/llama-cpp.ts";
+import { llamaCpp } from "./formats/llamaCpp.ts";
 import { megatron } from "./formats/megatron.ts";
-import { moeCacheLab } from "./formats/moe-cache-lab.ts";
-import { perRank } from "./formats/per-rank.ts";
-import { openNpyRouting, plainArrays } from "./formats/plain-arrays.ts";
-import { routedExpertsJson } from "./formats/routed-experts-json.ts";
-import { sglangCsv } from "./formats/sglang-csv.ts";
-import { routedExperts, sglangCounts, sglangPerToken } from "./formats/sglang-tensors.ts";
+import { moeCacheLab } from "./formats/moeCacheLab.ts";
+import { perRank } from "./formats/perRank.ts";
+import { openNpyRouting, plainArrays } from "./formats/plainArrays.ts";
+import { routedExpertsJson } from "./formats/routedExpertsJson.ts";
+import { sglangCsv } from "./formats/sglangCsv.ts";
+import { routedExperts, sglangCounts, sglangPerToken } from "./formats/sglangTensors.ts";
 import { isTrace, openTraceRouting } from "./formats/trace.ts";
-import { vllmLogger } from "./formats/vllm-logger.ts";
+import { vllmLogger } from "./formats/vllmLogger.ts";
 import { readLines } from "./lines.ts";
 import type { OpenRoutingOptions } from "./options.ts";
-import type { RoutingFile } from "./routing-file.ts";
+import type { RoutingFile } from "./routingFile.ts";
 
 const TENSOR_FORMATS: readonly TensorFormat[] = [
   plainArrays,

@@ -42,3 +42,13 @@ export function metadataNumber(
   if (Number.isSafeInteger(value) && value > 0) return value;
   throw invalidFile(file, `__metadata__.${key}`, "a whole number of at least 1", metadata[key]);
 }
+
+/** `layers` of the metadata, a JSON list of what the model calls each layer; undefined when absent or of another length. */
+export function metadataLayers(metadata: Readonly<Record<string, string>>, numLayers: number): string[] | undefined {
+  try {
+    const list: unknown = JSON.parse(metadata.layers ?? "null");
+    return Array.isArray(list) && list.length === numLayers ? list.map(String) : undefined;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,5 +1,5 @@
 import { invalidFile } from "./options.ts";
-import type { LayerSource } from "./routing-file.ts";
+import type { LayerSource } from "./routingFile.ts";
 
 /** Sources of one rank each, in rank order, as one source whose layers know their ranks. */
 export function joinRanks(file: string, ranks: readonly LayerSource[]): LayerSource {

@@ -22,12 +22,12 @@ export interface RoutingCounts {
   readonly numEmptyTokens: number;
   /** Slots whose id is neither -1 nor an expert: in no other count. */
   readonly numInvalidSlots: number;
-  /** [E] slots per expert. */
-  readonly slotsPerExpert: Int32Array;
+  /** [E] slots per expert (Float64Array when they come from a file of loads). */
+  readonly slotsPerExpert: Int32Array | Float64Array;
   /** [R] slots per destination rank. */
-  readonly slotsPerRank: Int32Array;
+  readonly slotsPerRank: Int32Array | Float64Array;
   /** [nodes] slots per destination node. */
-  readonly slotsPerNode: Int32Array;
+  readonly slotsPerNode: Int32Array | Float64Array;
   /** [R] tokens per source rank. */
   readonly tokensPerRank: Int32Array;
   /** [R] rows that each destination rank receives. */
@@ -44,6 +44,26 @@ export interface RoutingCounts {
   /** (token, destination node) pairs that leave the source's node: what crosses the network once per node. */
   readonly numRemoteNodeRows: number;
 }
+
+/** What each number of RoutingCounts is. */
+export const COUNT_FORMULAS: Readonly<Record<keyof RoutingCounts, string>> = {
+  numTokens: "tokens of all ranks",
+  numSlots: "(token, k) with an expert",
+  numDroppedSlots: "(token, k) of -1",
+  numEmptyTokens: "tokens without an expert",
+  numInvalidSlots: "(token, k) that are neither -1 nor an expert; in no other count",
+  slotsPerExpert: "(token, k) that chose the expert",
+  slotsPerRank: "sum of slotsPerExpert over the rank's experts",
+  slotsPerNode: "sum of slotsPerRank over the node's ranks",
+  tokensPerRank: "tokens that the rank holds",
+  rowsPerRank: "tokens with at least one slot on the rank",
+  sentRowsPerRank: "(token, destination rank) pairs of the rank's tokens",
+  rowsPerNode: "tokens with at least one slot on the node",
+  numRows: "sum of rowsPerRank",
+  numRemoteRows: "(token, destination rank) pairs whose destination is not the token's rank",
+  numNodeRows: "sum of rowsPerNode",
+  numRemoteNodeRows: "(token, destination node) pairs whose destination is not the token's node",
+};
 
 /**
  * Counts one layer: [tokens, topk] ids under a placement. One pass, linear in slots (a few ns each). Ids that are no expert

@@ -55,13 +55,13 @@ export function routingStatistics(counts: RoutingCounts, padMultiple = 1): Routi
     rowsPerToken: ratio(numRows, numTokens),
     remoteShare: ratio(counts.numRemoteRows, numRows),
     remoteNodeShare: ratio(counts.numRemoteNodeRows, numNodeRows),
-    droppedShare: ratio(numDroppedSlots, numDroppedSlots + numSlots),
+    droppedShare: numTokens > 0 ? ratio(numDroppedSlots, numDroppedSlots + numSlots) : null,
   };
 }
 
 function padCounts(counts: RoutingCounts, padMultiple: number) {
-  const experts = counts.slotsPerExpert.map((slots) => roundUp(slots, padMultiple));
-  const ranks = new Int32Array(counts.slotsPerRank.length);
+  const experts = Float64Array.from(counts.slotsPerExpert, (slots) => roundUp(slots, padMultiple));
+  const ranks = new Float64Array(counts.slotsPerRank.length);
   const local = experts.length / ranks.length;
   experts.forEach((slots, expert) => {
     ranks[Math.floor(expert / local)] += slots;

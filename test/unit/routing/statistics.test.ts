@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import { InvalidArgument } from "../../../core/errors.ts";
 import { generateRouting } from "../../../core/routing/generate.ts";
 import {
+  COUNT_FORMULAS,
   countRouting,
   LOAD_FORMULAS,
   loadStatistics,
@@ -74,6 +75,7 @@ describe("load statistics", () => {
       numExperts: 1,
       firstToken: [0, 1],
     });
+    expect(Object.keys(COUNT_FORMULAS).sort()).toEqual(Object.keys(counts).sort());
     expect(Object.keys(ROUTING_FORMULAS)).toEqual(Object.keys(routingStatistics(counts)));
   });
 });

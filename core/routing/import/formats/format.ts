@@ -1,7 +1,7 @@
 import type { ByteSource } from "../../../io/bytes.ts";
 import type { SafetensorsFile } from "../../../io/safetensors/index.ts";
 import type { OpenRoutingOptions } from "../options.ts";
-import type { RoutingFile } from "../routing-file.ts";
+import type { RoutingFile } from "../routingFile.ts";
 
 /** A routing format inside the safetensors container, recognised by its tensors and metadata. */
 export interface TensorFormat {

@@ -1,7 +1,7 @@
 import { arrayOf } from "../arrays.ts";
 import { multihotLayers } from "../multihot.ts";
 import { invalidFile } from "../options.ts";
-import { tokenFile } from "../routing-file.ts";
+import { tokenFile } from "../routingFile.ts";
 import type { TensorFormat } from "./format.ts";
 
 /** Megatron-Core's router output: a multihot routing_map, with the dense probs beside it. */

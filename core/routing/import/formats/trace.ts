@@ -1,7 +1,7 @@
 import type { ByteSource } from "../../../io/bytes.ts";
 import { TRACE_FORMAT } from "../../../trace/format.ts";
 import { openTrace } from "../../../trace/read.ts";
-import { type LayerData, type RoutingFile, tokenFile } from "../routing-file.ts";
+import { type LayerData, type RoutingFile, tokenFile } from "../routingFile.ts";
 
 /** Whether the metadata of a safetensors file is a trace's. */
 export function isTrace(metadata: Readonly<Record<string, string>>): boolean {

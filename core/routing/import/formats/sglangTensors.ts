@@ -1,6 +1,6 @@
 import { arrayLayers, arrayOf } from "../arrays.ts";
 import { invalidFile, metadataNumber } from "../options.ts";
-import { countsFile, tokenFile } from "../routing-file.ts";
+import { countsFile, tokenFile } from "../routingFile.ts";
 import type { TensorFormat } from "./format.ts";
 
 /** SGLang's recorder in modes stat and stat_approx: logical_count [steps, layers, experts], steps a ring buffer. */

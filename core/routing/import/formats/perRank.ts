@@ -1,9 +1,9 @@
 import type { SafetensorsFile } from "../../../io/safetensors/index.ts";
 import { arrayLayers, arrayOf } from "../arrays.ts";
 import { multihotLayers } from "../multihot.ts";
-import { invalidFile, metadataNumber } from "../options.ts";
+import { invalidFile, metadataLayers, metadataNumber } from "../options.ts";
 import { joinRanks } from "../ranks.ts";
-import { type LayerSource, tokenFile } from "../routing-file.ts";
+import { type LayerSource, tokenFile } from "../routingFile.ts";
 import type { TensorFormat } from "./format.ts";
 
 /** Inputs and outputs of `fused-a2a apply`, or any file with one set of tensors per rank. */
@@ -28,8 +28,14 @@ export const perRank: TensorFormat = {
     }
     const topk = Math.max(...ranks.map((rank) => rank.topk));
     const sameWidth = multihot ? ranks.map((rank) => widen(rank, topk)) : ranks;
-    const identity = { format: "per-rank", name: file.name, close: () => file.close() };
-    return tokenFile(identity, joinRanks(file.name, sameWidth), numExperts);
+    const layers = joinRanks(file.name, sameWidth);
+    const identity = {
+      format: "per-rank",
+      name: file.name,
+      layerNames: metadataLayers(file.metadata, layers.numLayers),
+      close: () => file.close(),
+    };
+    return tokenFile(identity, layers, numExperts);
   },
 };
 

@@ -1,5 +1,5 @@
 import { invalidFile } from "./options.ts";
-import type { LayerData, LayerSource } from "./routing-file.ts";
+import type { LayerData, LayerSource } from "./routingFile.ts";
 
 /** Numbers appended one by one, in a typed array that doubles. */
 class Growing<A extends Int32Array | Float32Array> {

@@ -1,5 +1,5 @@
 import { invalidFile } from "../options.ts";
-import { countsFile } from "../routing-file.ts";
+import { countsFile } from "../routingFile.ts";
 import { columns, LoadTable, readNumbers } from "./csv.ts";
 import type { TextFormat } from "./format.ts";
 

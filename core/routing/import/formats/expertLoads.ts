@@ -1,7 +1,7 @@
 import type { SafetensorsFile } from "../../../io/safetensors/index.ts";
 import { arrayOf } from "../arrays.ts";
-import { invalidFile } from "../options.ts";
-import { countsFile } from "../routing-file.ts";
+import { invalidFile, metadataLayers } from "../options.ts";
+import { countsFile } from "../routingFile.ts";
 import type { TensorFormat } from "./format.ts";
 
 /** Tables of loads per expert: tensors whose last dimension is experts, all others are told apart as layers. */
@@ -25,7 +25,7 @@ export const expertLoads: TensorFormat = {
     const identity = {
       format: "expert-loads",
       name: file.name,
-      layerNames: loads.map((_, layer) => position(layer, outer)),
+      layerNames: metadataLayers(file.metadata, numLayers) ?? loads.map((_, layer) => position(layer, outer)),
       remarks: others.length > 0 ? [`table ${name}; others in the file: ${others.join(", ")} (--table)`] : [],
       close: () => file.close(),
     };

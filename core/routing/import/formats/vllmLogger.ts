@@ -1,7 +1,7 @@
 import { parseJsonLine, readLines } from "../lines.ts";
 import { invalidFile } from "../options.ts";
-import { tokenFile } from "../routing-file.ts";
-import { RowTable } from "../row-table.ts";
+import { tokenFile } from "../routingFile.ts";
+import { RowTable } from "../rowTable.ts";
 import { jsonObject, type TextFormat } from "./format.ts";
 
 /**

@@ -1,8 +1,8 @@
 import type { ByteSource } from "../../../io/bytes.ts";
 import { openNpy } from "../../../io/npy.ts";
 import { type ArrayReader, arrayLayers, arrayOf } from "../arrays.ts";
-import { invalidFile, metadataNumber, type OpenRoutingOptions } from "../options.ts";
-import { type RoutingFile, tokenFile } from "../routing-file.ts";
+import { invalidFile, metadataLayers, metadataNumber, type OpenRoutingOptions } from "../options.ts";
+import { type RoutingFile, tokenFile } from "../routingFile.ts";
 import type { TensorFormat } from "./format.ts";
 
 /** This project's own routing file: topk_idx and topk_weights, [tokens, topk] or [layers, tokens, topk]. */
@@ -18,22 +18,12 @@ export const plainArrays: TensorFormat = {
     const identity = {
       format: "arrays",
       name: file.name,
-      layerNames: layerNames(file.metadata.layers, layers.numLayers),
+      layerNames: metadataLayers(file.metadata, layers.numLayers),
       close: () => file.close(),
     };
     return tokenFile(identity, layers, numExperts);
   },
 };
-
-/** `layers` of the metadata, a JSON list of the model's layer numbers; undefined when absent or of another length. */
-function layerNames(text: string | undefined, numLayers: number): string[] | undefined {
-  try {
-    const list: unknown = JSON.parse(text ?? "null");
-    return Array.isArray(list) && list.length === numLayers ? list.map(String) : undefined;
-  } catch {
-    return undefined;
-  }
-}
 
 /** An npy file of ids, [tokens, topk] or [layers, tokens, topk]; weights come from a second file. */
 export async function openNpyRouting(source: ByteSource, options: OpenRoutingOptions): Promise<RoutingFile> {

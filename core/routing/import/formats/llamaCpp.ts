@@ -1,6 +1,6 @@
 import { invalidFile } from "../options.ts";
-import { countsFile, tokenFile } from "../routing-file.ts";
-import { RowTable } from "../row-table.ts";
+import { countsFile, tokenFile } from "../routingFile.ts";
+import { RowTable } from "../rowTable.ts";
 import { columns, LoadTable, readNumbers } from "./csv.ts";
 import type { TextFormat } from "./format.ts";
 
