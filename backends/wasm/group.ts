@@ -1,0 +1,279 @@
+import type {
+  BufferMemory,
+  CombineRequest,
+  CombineResult,
+  DispatchRequest,
+  DispatchResult,
+  Group,
+  GroupOptions,
+  Phase,
+  RoutingInput,
+  RowOutputs,
+  StreamOptions,
+} from "../../core/backend.ts";
+import { nowUs } from "../../core/clock.ts";
+import { SCALE_BLOCK } from "../../core/dtype/dtype.ts";
+import { InvalidArgument, OutOfMemory } from "../../core/errors.ts";
+import { EventOverlap } from "../../core/event.ts";
+import {
+  type CheckedDispatch,
+  checkCast,
+  checkCombine,
+  checkDispatch,
+  checkGroupOptions,
+  checkRouting,
+  checkScale,
+} from "../../core/functions/validate.ts";
+import { Handle, type HandleData } from "../../core/handle/handle.ts";
+import { type RankLayout, rankLayout } from "../../core/layout/counts.ts";
+import { fusedHandle, hybridEpHandle } from "../../core/layout/positions.ts";
+import { type AnyTensor, expectTensor, type Tensor, tensor } from "../../core/tensor.ts";
+import { combineRows } from "./combine.ts";
+import { consumeDispatch, dispatchRows } from "./dispatch.ts";
+import type { Engine, RunOptions } from "./engine.ts";
+import { resultTensors } from "./outputs.ts";
+import { castBack, castToFp8, scaleRows } from "./rowwise.ts";
+import { combineProbs, dispatchProbs, dispatchSlots } from "./slots.ts";
+
+/** Runs one operation after the other, whatever becomes of the one before. Shared by the groups of a backend. */
+export class Turns {
+  #last: Promise<unknown> = Promise.resolve();
+
+  take<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#last.then(work);
+    this.#last = result.catch(() => {});
+    return result;
+  }
+}
+
+export class WasmGroup implements Group {
+  readonly backend = "wasm";
+  readonly numRanks: number;
+  readonly ranksPerNode: number;
+  readonly localRanks: readonly number[];
+  readonly #engine: Engine;
+  readonly #turns: Turns;
+  #maxThreads = Number.POSITIVE_INFINITY;
+  #open = true;
+
+  constructor(engine: Engine, turns: Turns, options: GroupOptions) {
+    const checked = checkGroupOptions(options, "wasm");
+    this.numRanks = checked.numRanks;
+    this.ranksPerNode = checked.ranksPerNode;
+    this.localRanks = checked.localRanks;
+    this.#engine = engine;
+    this.#turns = turns;
+  }
+
+  async layout(routing: RoutingInput, numExperts: number): Promise<readonly RankLayout[]> {
+    const { routings } = await checkRouting(this, routing, numExperts);
+    return routings.map((rank) => rankLayout(rank, { ...this.#shape(), numExperts }));
+  }
+
+  dispatch(request: DispatchRequest): Promise<DispatchResult> {
+    return this.#enqueue(request, async () => {
+      const checked = await checkDispatch(this, request);
+      const phases: Phase[] = [];
+      const data = timed(phases, "layout", () => checked.data ?? this.#newHandle(request, checked));
+      const { consume } = request;
+      const rows = data.ranks.map((rank) => rank.numRows);
+      const x = consume ? [] : this.#rowOutputs(request, checked.x[0], rows);
+      const scales = checked.scales && (consume ? [] : this.#rowOutputs({}, checked.scales[0], rows));
+      const slots = timed(phases, "slots", () => slotOutputs(data, checked));
+      const options = this.#runOptions(request);
+      const work = async () => {
+        const startUs = nowUs();
+        if (consume) await consumeDispatch("x", data, checked.x, request);
+        else await dispatchRows(this.#engine, data, checked.x, x, options);
+        if (checked.scales && scales) {
+          if (consume) await consumeDispatch("scales", data, checked.scales, { consume });
+          else await dispatchRows(this.#engine, data, checked.scales, scales, { numThreads: options.numThreads });
+        }
+        phases.push({ rank: -1, name: "dispatch", startUs, durationUs: nowUs() - startUs });
+      };
+      const handle = request.handle ?? Handle.of(data);
+      return { work, result: (event) => ({ x, scales, ...slots, handle, event, phases }) };
+    });
+  }
+
+  combine(request: CombineRequest): Promise<CombineResult> {
+    return this.#enqueue(request, async () => {
+      const checked = await checkCombine(this, request);
+      const { data, topkWeights: weights } = checked;
+      const { consume } = request;
+      const phases: Phase[] = [];
+      const tokens = data.ranks.map((rank) => rank.numTokens);
+      const x = consume ? [] : this.#rowOutputs(request, checked.x[0], tokens);
+      const topkWeights = weights && tokens.map((rows) => tensor("fp32", [rows, weights[0].shape[1]]));
+      const probs = checked.probs && combineProbs(data, checked.probs);
+      const options = this.#runOptions(request);
+      const work = async () => {
+        const startUs = nowUs();
+        await combineRows(this.#engine, data, checked.x, checked.bias, { out: x, consume }, options);
+        if (weights && topkWeights) {
+          await combineRows(this.#engine, data, weights, [], { out: topkWeights }, { numThreads: options.numThreads });
+        }
+        phases.push({ rank: -1, name: "combine", startUs, durationUs: nowUs() - startUs });
+      };
+      return { work, result: (event) => ({ x, topkWeights, probs, event, phases }) };
+    });
+  }
+
+  castToFp8(x: readonly AnyTensor[]): Promise<{ x: readonly AnyTensor[]; scales: readonly AnyTensor[] }> {
+    return this.#enqueue({}, async () => {
+      const checked = await checkCast(this, x, null);
+      const hidden = checked.x[0].shape[1];
+      const rows = checked.x.map((value) => value.shape[0]);
+      const out = this.#rowOutputs({}, { dtype: "fp8e4m3", shape: [0, hidden] }, rows);
+      const scales = this.#rowOutputs({}, { dtype: "fp32", shape: [0, Math.ceil(hidden / SCALE_BLOCK)] }, rows);
+      const work = () => castToFp8(this.#engine, checked.x, out, scales, this.#runOptions({}));
+      return { work, result: () => ({ x: out, scales }) };
+    });
+  }
+
+  castBack(x: readonly AnyTensor[], scales: readonly AnyTensor[]): Promise<readonly AnyTensor[]> {
+    return this.#enqueue({}, async () => {
+      const checked = await checkCast(this, x, scales);
+      const rows = checked.x.map((value) => value.shape[0]);
+      const out = this.#rowOutputs({}, { dtype: "bf16", shape: [0, checked.x[0].shape[1]] }, rows);
+      const work = () => castBack(this.#engine, checked.x, checked.scales ?? [], out, this.#runOptions({}));
+      return { work, result: () => out };
+    });
+  }
+
+  scaleRows(
+    x: readonly AnyTensor[],
+    factors: readonly AnyTensor[],
+    options: RowOutputs = {},
+  ): Promise<readonly AnyTensor[]> {
+    return this.#enqueue({}, async () => {
+      const checked = await checkScale(this, x, factors);
+      const { consume } = options;
+      const rows = checked.x.map((value) => value.shape[0]);
+      const out = consume ? [] : this.#rowOutputs(options, checked.x[0], rows);
+      const { localRanks } = this;
+      const run = this.#runOptions(options);
+      const work = () => scaleRows(this.#engine, checked.x, checked.factors, localRanks, { out, consume }, run);
+      return { work, result: () => out };
+    });
+  }
+
+  setNumSms(numSms: number): void {
+    if (!Number.isSafeInteger(numSms) || numSms < 1) {
+      throw new InvalidArgument({
+        name: "numSms",
+        expected: "a whole number of at least 1",
+        received: `${numSms}`,
+        remedy: "pass how many workers may run",
+      });
+    }
+    this.#maxThreads = numSms;
+  }
+
+  /** Ranks share one process: rows need no communication buffer. The memory is there for the caller's accounting. */
+  async allocateBuffer(bytes: number): Promise<BufferMemory> {
+    try {
+      const memory = this.localRanks.map(() => new ArrayBuffer(bytes));
+      return { bytes, free: () => memory.splice(0) };
+    } catch (cause) {
+      throw new OutOfMemory(
+        {
+          name: "buffer",
+          expected: `${this.localRanks.length} x ${bytes} bytes of memory`,
+          received: String(cause),
+          remedy: "ask for a smaller buffer",
+        },
+        { cause },
+      );
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#open = false;
+    await this.#turns.take(async () => {});
+  }
+
+  #shape() {
+    return { numRanks: this.numRanks, ranksPerNode: this.ranksPerNode };
+  }
+
+  #newHandle(request: DispatchRequest, { routings, settings }: CheckedDispatch): HandleData {
+    if (routings === null || settings === null)
+      throw new TypeError("checkDispatch returned neither handle nor routing");
+    const shape = { ...this.#shape(), numExperts: settings.numExperts };
+    return request.kind === "fused"
+      ? fusedHandle(routings, shape, settings)
+      : hybridEpHandle(routings, shape, settings);
+  }
+
+  /** The caller's `out`, checked, or fresh tensors like `row`. */
+  #rowOutputs(
+    { out }: RowOutputs,
+    row: Pick<Tensor, "dtype" | "shape">,
+    numRows: readonly number[],
+  ): readonly Tensor[] {
+    const specs = numRows.map((rows) => ({ dtype: row.dtype, shape: [rows, row.shape[1]] }));
+    if (out === undefined) return resultTensors(this.#engine, specs);
+    if (out.length !== specs.length) {
+      throw new InvalidArgument({
+        name: "out",
+        expected: `one tensor per local rank (${specs.length})`,
+        received: `${out.length} tensors`,
+        remedy: "pass a tensor for every local rank",
+      });
+    }
+    specs.forEach(({ dtype, shape }, i) => expectTensor("out", out[i], [dtype], shape, { rank: this.localRanks[i] }));
+    return out;
+  }
+
+  #runOptions({ numSms, progress }: StreamOptions & RowOutputs): RunOptions {
+    return { numThreads: Math.min(numSms ?? Number.POSITIVE_INFINITY, this.#maxThreads), progress };
+  }
+
+  /** One operation at a time, in the order of the calls; with asyncFinish the caller goes on while the rows move. */
+  #enqueue<T>({ previousEvent, asyncFinish }: StreamOptions, prepare: () => Promise<Prepared<T>>): Promise<T> {
+    if (!this.#open) {
+      return Promise.reject(
+        new InvalidArgument({
+          name: "group",
+          expected: "an open group",
+          received: "a closed one",
+          remedy: "create a group and use it before closing it",
+        }),
+      );
+    }
+    return new Promise<T>((resolve, reject) => {
+      const turn = this.#turns.take(async () => {
+        await previousEvent?.currentStreamWait();
+        const { work, result } = await prepare();
+        const done = work();
+        if (asyncFinish === true) resolve(result(new EventOverlap(done)));
+        await done;
+        resolve(result(new EventOverlap()));
+      });
+      turn.catch(reject);
+    });
+  }
+}
+
+interface Prepared<T> {
+  /** Moves or sums the rows. */
+  readonly work: () => Promise<void>;
+  readonly result: (event: EventOverlap) => T;
+}
+
+function timed<T>(phases: Phase[], name: string, work: () => T): T {
+  const startUs = nowUs();
+  const result = work();
+  phases.push({ rank: -1, name, startUs, durationUs: nowUs() - startUs });
+  return result;
+}
+
+function slotOutputs(
+  data: HandleData,
+  { routings, idDtype }: CheckedDispatch,
+): Pick<DispatchResult, "topkIdx" | "topkWeights" | "probs"> {
+  if (routings === null) return { topkIdx: null, topkWeights: null, probs: null };
+  if (data.meta.kind === "fused") return { ...dispatchSlots(data, routings, idDtype), probs: null };
+  return { topkIdx: null, topkWeights: null, probs: dispatchProbs(data, routings) };
+}
