@@ -1,11 +1,12 @@
 import { defineConfig } from "vitest/config";
 
-export default defineConfig({
+// `vitest run` runs the fast tests; `vitest run --mode sweep` the long ones (seeds, fuzzing, full sizes).
+export default defineConfig(({ mode }) => ({
   test: {
-    include: ["test/**/*.test.ts"],
-    exclude: ["test/viz/**/*.spec.ts", "**/node_modules/**"],
+    include: mode === "sweep" ? ["test/**/*.sweep.test.ts"] : ["test/**/*.test.ts"],
+    exclude: ["**/node_modules/**", ...(mode === "sweep" ? [] : ["test/**/*.sweep.test.ts"])],
     pool: "forks",
-    testTimeout: 60_000,
+    testTimeout: mode === "sweep" ? 600_000 : 60_000,
     hookTimeout: 60_000,
   },
-});
+}));

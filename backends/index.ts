@@ -1,4 +1,9 @@
-/** Backends by name. Each is loaded on first use, so that nobody pays for one they do not run. */
+/**
+ * The package entry: everything of the core, and backends by name. Each backend is loaded on first use, so that nobody
+ * pays for one they do not run.
+ */
+export * from "../core/index.ts";
+
 import type { Backend, BackendName, Group, GroupOptions } from "../core/backend.ts";
 import { InvalidArgument } from "../core/errors.ts";
 import { createOracleBackend } from "../core/oracle/group.ts";
@@ -6,8 +11,8 @@ import { createOracleBackend } from "../core/oracle/group.ts";
 export interface BackendOptions {
   /** wasm: worker threads; default one per core. */
   readonly workers?: number;
-  /** webgpu: bytes of device memory to stay within. */
-  readonly memoryBudget?: number;
+  /** webgpu: bytes of device memory that one operation may hold at a time; larger work is done in chunks. */
+  readonly memoryBudgetBytes?: number;
 }
 
 const LOADERS: Record<BackendName, (options: BackendOptions) => Promise<Backend>> = {

@@ -3,6 +3,8 @@
 import { Command, CommanderError } from "commander";
 import { FusedA2AError } from "../core/errors.ts";
 import { apply } from "./apply.ts";
+import { run } from "./run.ts";
+import { verify } from "./verify.ts";
 import { version } from "./version.ts";
 
 const program = new Command("fused-a2a")
@@ -11,7 +13,7 @@ const program = new Command("fused-a2a")
   .configureHelp({ sortSubcommands: false })
   .exitOverride();
 
-for (const command of [apply()]) program.addCommand(command.exitOverride());
+for (const command of [run(), verify(), apply()]) program.addCommand(command.exitOverride());
 
 try {
   await program.parseAsync();

@@ -1,0 +1,1 @@
+export { createOracleBackend } from "./group.ts";

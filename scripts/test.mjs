@@ -1,0 +1,69 @@
+#!/usr/bin/env node
+/**
+ * Builds, then runs every fast test: Vitest for Node, Playwright for the browser, and ends with one line that adds them up.
+ * `--sweep` runs the long ones (*.sweep.test.ts) instead. `--no-build` and `--no-browser` leave parts out.
+ */
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const has = (flag) => process.argv.includes(flag);
+const reports = join(root, "test-results");
+const totals = { passed: 0, failed: 0, skipped: 0 };
+
+rmSync(reports, { recursive: true, force: true });
+mkdirSync(reports, { recursive: true });
+if (!has("--no-build")) run("build", ["scripts/build.mjs"]);
+vitest();
+if (!has("--sweep") && !has("--no-browser")) playwright();
+console.log(`${totals.passed} passed, ${totals.failed} failed, ${totals.skipped} skipped`);
+process.exit(totals.failed > 0 ? 1 : 0);
+
+function vitest() {
+  const report = join(reports, "vitest.json");
+  const mode = has("--sweep") ? ["--mode", "sweep"] : [];
+  const status = node(["node_modules/vitest/vitest.mjs", "run", ...mode, "--reporter=dot", "--reporter=json", `--outputFile.json=${report}`]);
+  if (!existsSync(report)) return broken("vitest");
+  const { numPassedTests, numFailedTests, numPendingTests, numTodoTests, testResults } = JSON.parse(readFileSync(report, "utf8"));
+  // A file that fails to load has no failed test of its own.
+  const unloaded = testResults.filter((file) => file.status === "failed" && file.assertionResults.every((one) => one.status !== "failed"));
+  totals.passed += numPassedTests;
+  totals.failed += numFailedTests + unloaded.length;
+  totals.skipped += numPendingTests + numTodoTests;
+  for (const file of testResults) {
+    for (const one of file.assertionResults) if (one.status === "failed") console.log(`FAILED ${one.fullName}\n  ${one.failureMessages[0]}`);
+  }
+  for (const file of unloaded) console.log(`FAILED to load ${file.name}\n  ${file.message}`);
+  if (status !== 0 && totals.failed === 0) broken("vitest");
+}
+
+function playwright() {
+  const config = "test/viz/playwright.config.ts";
+  if (!existsSync(join(root, config))) return;
+  const report = join(reports, "playwright.json");
+  const status = node(["node_modules/playwright/cli.js", "test", "-c", config, "--reporter=dot,json"], { PLAYWRIGHT_JSON_OUTPUT_NAME: report });
+  if (!existsSync(report)) return broken("playwright");
+  const { stats, errors } = JSON.parse(readFileSync(report, "utf8"));
+  totals.passed += stats.expected + stats.flaky;
+  totals.failed += stats.unexpected + errors.length;
+  totals.skipped += stats.skipped;
+  if (status !== 0 && stats.unexpected + errors.length === 0) broken("playwright");
+}
+
+/** A runner that died without a report is a failure, not an empty success. */
+function broken(what) {
+  console.log(`FAILED: ${what} ended without a usable report`);
+  totals.failed++;
+}
+
+function run(what, args) {
+  if (node(args) === 0) return;
+  console.log(`FAILED: ${what}\n0 passed, 1 failed, 0 skipped`);
+  process.exit(1);
+}
+
+function node(args, env = {}) {
+  return spawnSync(process.execPath, args, { cwd: root, stdio: ["ignore", "inherit", "inherit"], env: { ...process.env, ...env } }).status;
+}
