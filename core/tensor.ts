@@ -1,5 +1,5 @@
 import { type ArrayOf, arrayConstructor, type DType, elementBytes } from "./dtype/dtype.ts";
-import { InvalidArgument, type Place } from "./errors.ts";
+import { InvalidArgument, OutOfMemory, type Place } from "./errors.ts";
 
 /** A dense row-major array in host memory. bf16/fp16/fp8 hold their raw codes. */
 export interface Tensor<D extends DType = DType> {
@@ -35,7 +35,7 @@ export function numElements(shape: readonly number[]): number {
   return shape.reduce((product, size) => product * size, 1);
 }
 
-/** A tensor over `data`, or over fresh zeros. Throws InvalidArgument when the length does not fit the shape. */
+/** A tensor over `data`, or over fresh zeros. Throws InvalidArgument when the length does not fit the shape, OutOfMemory. */
 export function tensor<D extends DType>(dtype: D, shape: readonly number[], data?: ArrayOf<D>): Tensor<D> {
   const length = numElements(shape);
   if (data !== undefined && data.length !== length) {
@@ -46,8 +46,25 @@ export function tensor<D extends DType>(dtype: D, shape: readonly number[], data
       remedy: "pass an array of that length",
     });
   }
+  return { dtype, shape: [...shape], data: data ?? zeros(dtype, length) };
+}
+
+function zeros<D extends DType>(dtype: D, length: number): ArrayOf<D> {
   const Constructor = arrayConstructor(dtype) as unknown as new (length: number) => ArrayOf<D>;
-  return { dtype, shape: [...shape], data: data ?? new Constructor(length) };
+  try {
+    return new Constructor(length);
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw new OutOfMemory(
+      {
+        name: "memory",
+        expected: `${length * elementBytes(dtype)} bytes for one ${dtype} tensor`,
+        received: "an allocation that failed",
+        remedy: "use fewer tokens, a smaller hidden or more ranks per run",
+      },
+      { cause: error },
+    );
+  }
 }
 
 /** The bytes behind a host tensor, without a copy. */

@@ -11,6 +11,7 @@ import { type DType, ROW_DTYPES, SCALE_BLOCK, SUM_DTYPES } from "../dtype/dtype.
 import { InvalidArgument } from "../errors.ts";
 import type { HandleData, HandleKind } from "../handle/handle.ts";
 import { maxTopk, toIndexForm } from "../layout/multihot.ts";
+import { MAX_ROWS } from "../layout/positions.ts";
 import { checkShape, type RankRouting, rankRouting } from "../layout/routing.ts";
 import { type AnyTensor, expectTensor, type Tensor, toHost } from "../tensor.ts";
 
@@ -48,7 +49,6 @@ export async function checkDispatch(group: Group, request: DispatchRequest): Pro
     return { ...shared, routings: null, idDtype: "i64", settings: null, data };
   }
   const checked = checkSettings(settings);
-  checkShape({ ...group, numExperts: checked.numExperts });
   const { routings, idDtype } = await checkRouting(group, routing as RoutingInput, checked.numExperts);
   routings.forEach((rank, i) => {
     if (rank.numTokens === x[i].shape[0]) return;
@@ -112,10 +112,11 @@ export async function checkCombine(group: Group, request: CombineRequest): Promi
 
 /** Checks routing in either form and brings it to index form. Throws InvalidArgument naming rank, token, slot, value. */
 export async function checkRouting(
-  group: Pick<Group, "localRanks">,
+  group: Pick<Group, "numRanks" | "ranksPerNode" | "localRanks">,
   routing: RoutingInput,
   numExperts: number,
 ): Promise<{ routings: RankRouting[]; idDtype: "i32" | "i64" }> {
+  checkShape({ numRanks: group.numRanks, ranksPerNode: group.ranksPerNode, numExperts });
   if ("topkIdx" in routing) {
     const ids = await Promise.all(routing.topkIdx.map((value) => toHost(value)));
     const weights = routing.topkWeights && (await Promise.all(routing.topkWeights.map((value) => toHost(value))));
@@ -140,6 +141,19 @@ export async function checkRouting(
     return rankRouting(group.localRanks[i], form.topkIdx, form.topkWeights, numExperts);
   });
   return { routings, idDtype: "i64" };
+}
+
+/** Preallocated outputs are what the operation would have made (RowOutputs.out). Throws InvalidArgument. */
+export function checkOut(
+  group: Pick<Group, "localRanks">,
+  out: readonly Tensor[] | undefined,
+  dtype: DType,
+  numRows: readonly number[],
+  width: number,
+): void {
+  if (out === undefined) return;
+  expectCount("out", out.length, group);
+  out.forEach((value, i) => expectTensor("out", value, [dtype], [numRows[i], width], { rank: group.localRanks[i] }));
 }
 
 async function hostRows(
@@ -194,10 +208,22 @@ async function checkHandle(
   return data;
 }
 
-function checkSettings(settings: DispatchSettings | undefined): DispatchSettings {
-  const given = settings as DispatchSettings;
+function checkSettings(given: DispatchSettings | undefined): DispatchSettings {
+  if (given === undefined) {
+    throw new InvalidArgument({
+      name: "settings",
+      expected: "settings beside the routing",
+      received: "none",
+      remedy: "pass numExperts, expertAlignment, numWorstTokens, padMultiple and numPermutedTokens",
+    });
+  }
   const whole = (name: keyof DispatchSettings, value: number, least: number) =>
-    refuse(!Number.isSafeInteger(value) || value < least, name, `a whole number of at least ${least}`, `${value}`);
+    refuse(
+      !Number.isSafeInteger(value) || value < least || value > MAX_ROWS,
+      name,
+      `a whole number of ${least}..${MAX_ROWS}`,
+      `${value}`,
+    );
   whole("numExperts", given.numExperts, 1);
   whole("expertAlignment", given.expertAlignment, 0);
   whole("numWorstTokens", given.numWorstTokens, 0);

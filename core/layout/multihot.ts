@@ -21,7 +21,10 @@ export function maxTopk(routingMap: Tensor): number {
   return most;
 }
 
-/** [tokens, experts] bool (and fp32 probs) -> index form with `topk` columns (maxTopk over all ranks of the group). */
+/**
+ * [tokens, experts] bool (and fp32 probs) -> index form with `topk` columns (maxTopk over all ranks of the group).
+ * Throws InvalidArgument naming rank and token when a token has more experts than that.
+ */
 export function toIndexForm(rank: number, routingMap: Tensor, probs: Tensor | null, topk: number): IndexForm {
   expectTensor("routingMap", routingMap, ["bool", "u8"], [null, null], { rank });
   const [numTokens = 0, numExperts = 0] = routingMap.shape;
@@ -34,6 +37,15 @@ export function toIndexForm(rank: number, routingMap: Tensor, probs: Tensor | nu
     for (let expert = 0; expert < numExperts; expert++) {
       const i = token * numExperts + expert;
       if (map[i] === 0) continue;
+      if (slot === (token + 1) * topk) {
+        throw new InvalidArgument({
+          name: "routingMap",
+          expected: `at most topk ${topk} experts per token`,
+          received: `expert ${expert} beyond them`,
+          where: { rank, token },
+          remedy: "pass maxTopk of all ranks as topk",
+        });
+      }
       ids[slot] = expert;
       if (weights !== null && probs !== null) copyBits(probs.data as Float32Array, i, weights, slot);
       slot++;

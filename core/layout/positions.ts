@@ -1,6 +1,11 @@
+import { InvalidArgument } from "../errors.ts";
 import type { HandleData, HandleMeta, Overflow, RankHandle } from "../handle/handle.ts";
+import { tensor } from "../tensor.ts";
 import { roundUp } from "./counts.ts";
 import { type GroupShape, numLocalExperts, type RankRouting } from "./routing.ts";
+
+/** Largest number of rows a destination can have: a row position is an int32. */
+export const MAX_ROWS = 2 ** 31 - 1;
 
 /** Collects what did not fit, per destination. */
 class OverflowLog {
@@ -40,6 +45,7 @@ export function fusedHandle(
 ): HandleData {
   const { numRanks } = shape;
   const expertsPerRank = numLocalExperts(shape);
+  const rankOf = ranksOfExperts(shape);
   const topk = widest(routings);
   const width = Math.min(topk, numRanks);
   const budget = settings.numWorstTokens > 0 ? settings.numWorstTokens : Number.POSITIVE_INFINITY;
@@ -54,7 +60,7 @@ export function fusedHandle(
       let count = 0;
       for (let slot = 0; slot < routing.topk; slot++) {
         const expert = routing.topkIdx[first + slot];
-        if (expert >= 0) count = insertSorted(ranksOfToken, count, Math.floor(expert / expertsPerRank));
+        if (expert >= 0) count = insertSorted(ranksOfToken, count, rankOf[expert]);
       }
       let entry = token * width;
       for (let i = 0; i < count; i++) {
@@ -67,7 +73,7 @@ export function fusedHandle(
       for (let slot = 0; slot < routing.topk; slot++) {
         const expert = routing.topkIdx[first + slot];
         if (expert < 0) continue;
-        const dst = Math.floor(expert / expertsPerRank);
+        const dst = rankOf[expert];
         if (nextRow[dst] > budget) overflow.add(dst, routing.rank, token, slot, expert);
         else numReceived[expert]++;
       }
@@ -106,6 +112,7 @@ export function hybridEpHandle(
 ): HandleData {
   const { numRanks, numExperts } = shape;
   const expertsPerRank = numLocalExperts(shape);
+  const rankOf = ranksOfExperts(shape);
   const width = widest(routings);
   const budget = settings.numPermutedTokens ?? Number.POSITIVE_INFINITY;
   const wanted = new Int32Array(numExperts);
@@ -122,7 +129,7 @@ export function hybridEpHandle(
       padded[expert] = roundUp(counts[expert], settings.padMultiple);
       row += roundUp(wanted[expert], settings.padMultiple);
     }
-    numRows.push(settings.numPermutedTokens ?? row);
+    numRows.push(settings.numPermutedTokens ?? rowCount(dst, row));
   }
   const overflow = new OverflowLog(numRanks);
   const slots = new Int32Array(width);
@@ -136,7 +143,7 @@ export function hybridEpHandle(
       for (let i = 0; i < count; i++) {
         const slot = slots[i];
         const expert = routing.topkIdx[token * routing.topk + slot];
-        const dst = Math.floor(expert / expertsPerRank);
+        const dst = rankOf[expert];
         const row = nextRow[expert]++;
         if (row >= budget) {
           overflow.add(dst, routing.rank, token, slot, expert);
@@ -178,16 +185,16 @@ function finish(
   numRows: readonly number[],
   counts: (dst: number) => Pick<RankHandle, "numTokensPerExpert" | "tokensPerExpert" | "overflow">,
 ): HandleData {
-  const rowSrcRank = numRows.map((rows) => new Int32Array(rows).fill(-1));
-  const rowSrcToken = numRows.map((rows) => new Int32Array(rows).fill(-1));
+  const rowSrcRank = numRows.map((rows) => tensor("i32", [rows]).data.fill(-1));
+  const rowSrcToken = numRows.map((rows) => tensor("i32", [rows]).data.fill(-1));
   routings.forEach((routing, s) => {
     const { sendRank, sendRow } = lists[s];
-    for (let i = 0; i < sendRank.length; i++) {
-      const dst = sendRank[i];
-      if (dst < 0) continue;
-      const row = sendRow[i];
-      rowSrcRank[dst][row] = routing.rank;
-      rowSrcToken[dst][row] = Math.floor(i / width);
+    for (let token = 0; token < routing.numTokens; token++) {
+      for (let entry = token * width; entry < (token + 1) * width && sendRank[entry] >= 0; entry++) {
+        const dst = sendRank[entry];
+        rowSrcRank[dst][sendRow[entry]] = routing.rank;
+        rowSrcToken[dst][sendRow[entry]] = token;
+      }
     }
   });
   return {
@@ -205,6 +212,24 @@ function finish(
   };
 }
 
+/** Rows of a destination; positions are 32-bit, and padding can ask for more than any memory holds. */
+function rowCount(dst: number, rows: number): number {
+  if (rows <= MAX_ROWS) return rows;
+  throw new InvalidArgument({
+    name: "padMultiple",
+    expected: `at most ${MAX_ROWS} permuted rows on a rank`,
+    received: `${rows}`,
+    where: { rank: dst },
+    remedy: "lower padMultiple or give numPermutedTokens",
+  });
+}
+
+/** [numExperts] owner of each expert: a load per slot instead of a division. */
+function ranksOfExperts(shape: GroupShape): Int32Array {
+  const expertsPerRank = numLocalExperts(shape);
+  return Int32Array.from({ length: shape.numExperts }, (_, expert) => Math.floor(expert / expertsPerRank));
+}
+
 function widest(routings: readonly RankRouting[]): number {
   return routings.reduce((most, routing) => Math.max(most, routing.topk), 1);
 }
@@ -214,7 +239,7 @@ function insertSorted(list: Int32Array, count: number, value: number): number {
   let at = count;
   while (at > 0 && list[at - 1] > value) at--;
   if (at > 0 && list[at - 1] === value) return count;
-  list.copyWithin(at + 1, at, count);
+  for (let i = count; i > at; i--) list[i] = list[i - 1];
   list[at] = value;
   return count + 1;
 }

@@ -94,7 +94,10 @@ export function rankRouting(
       });
     }
   }
-  const ids = topkIdx.dtype === "i64" ? narrowIds(topkIdx as Tensor<"i64">, rank, topk) : (topkIdx.data as Int32Array);
+  const ids =
+    topkIdx.dtype === "i64"
+      ? narrowIds(topkIdx as Tensor<"i64">, rank, topk, numExperts)
+      : (topkIdx.data as Int32Array);
   checkIds(ids, rank, topk, numExperts);
   return { rank, numTokens, topk, topkIdx: ids, topkWeights: topkWeights ? (topkWeights.data as Float32Array) : null };
 }
@@ -113,13 +116,13 @@ function matrixShape(name: string, value: Tensor, dtypes: string[], rank: number
   });
 }
 
-function narrowIds(value: Tensor<"i64">, rank: number, topk: number): Int32Array {
+function narrowIds(value: Tensor<"i64">, rank: number, topk: number, numExperts: number): Int32Array {
   // Two 32-bit loads per id are 20 times faster than BigInt arithmetic; the high word must be the sign.
   const words = new Int32Array(value.data.buffer, value.data.byteOffset, value.data.length * 2);
   const ids = new Int32Array(value.data.length);
   for (let i = 0; i < ids.length; i++) {
     const low = words[2 * i];
-    if (words[2 * i + 1] !== low >> 31) throw badId(rank, i, topk, `${value.data[i]}`, "a 32-bit expert id");
+    if (words[2 * i + 1] !== low >> 31) throw badId(rank, i, topk, `${value.data[i]}`, `-1..${numExperts - 1}`);
     ids[i] = low;
   }
   return ids;

@@ -5,6 +5,7 @@ import type {
   CombineResult,
   DispatchRequest,
   DispatchResult,
+  DispatchSettings,
   Group,
   GroupOptions,
   RoutingInput,
@@ -13,10 +14,12 @@ import type {
 import { nowUs } from "../clock.ts";
 import { EventOverlap } from "../event.ts";
 import {
+  type CheckedDispatch,
   checkCast,
   checkCombine,
   checkDispatch,
   checkGroupOptions,
+  checkOut,
   checkRouting,
   checkScale,
 } from "../functions/validate.ts";
@@ -59,20 +62,21 @@ class OracleGroup implements Group {
   async dispatch(request: DispatchRequest): Promise<DispatchResult> {
     await request.previousEvent?.currentStreamWait();
     const checked = await checkDispatch(this, request);
-    const { routings, settings } = checked;
+    const { routings } = checked;
     const startUs = nowUs();
-    let { data } = checked;
-    if (data === null && routings !== null && settings !== null) data = this.#newHandle(request, routings, settings);
-    const handle = request.handle ?? Handle.of(data as HandleData);
+    const data = checked.data ?? this.#newHandle(request, checked);
+    const handle = request.handle ?? Handle.of(data);
     const layoutUs = nowUs();
-    const x = dispatchRows("x", data as HandleData, checked.x, request.out, request.consume);
-    const scales = checked.scales && dispatchRows("scales", data as HandleData, checked.scales, undefined, undefined);
+    const numRows = data.ranks.map((rank) => rank.numRows);
+    checkOut(this, request.out, checked.x[0].dtype, numRows, checked.x[0].shape[1]);
+    const x = dispatchRows("x", data, checked.x, request.out, request.consume);
+    const scales = checked.scales && dispatchRows("scales", data, checked.scales, undefined, request.consume);
     const fused = request.kind === "fused";
     const slots =
       routings !== null && fused
-        ? dispatchSlots(data as HandleData, routings, checked.idDtype)
+        ? dispatchSlots(data, routings, checked.idDtype)
         : { topkIdx: null, topkWeights: null };
-    const probs = routings === null || fused ? null : dispatchProbs(data as HandleData, routings);
+    const probs = routings === null || fused ? null : dispatchProbs(data, routings);
     request.progress?.(1);
     const endUs = nowUs();
     return {
@@ -93,6 +97,8 @@ class OracleGroup implements Group {
     await request.previousEvent?.currentStreamWait();
     const checked = await checkCombine(this, request);
     const startUs = nowUs();
+    const numTokens = checked.data.ranks.map((rank) => rank.numTokens);
+    checkOut(this, request.out, checked.x[0].dtype, numTokens, checked.x[0].shape[1]);
     const x = combineRows(checked, request);
     const topkWeights = checked.topkWeights && combineWeights(checked.data, checked.topkWeights);
     const probs = checked.probs && combineProbs(checked.data, checked.probs);
@@ -123,6 +129,8 @@ class OracleGroup implements Group {
     options: RowOutputs = {},
   ): Promise<readonly AnyTensor[]> {
     const checked = await checkScale(this, x, factors);
+    const numRows = checked.x.map((value) => value.shape[0]);
+    checkOut(this, options.out, checked.x[0].dtype, numRows, checked.x[0].shape[1]);
     const results = checked.x.map((value, i) => scaleRows(value, checked.factors[i], options.out?.[i]));
     options.progress?.(1);
     if (options.consume === undefined) return results;
@@ -142,11 +150,9 @@ class OracleGroup implements Group {
 
   async close(): Promise<void> {}
 
-  #newHandle(
-    request: DispatchRequest,
-    routings: readonly RankRouting[],
-    settings: NonNullable<DispatchRequest["settings"]>,
-  ): HandleData {
+  #newHandle(request: DispatchRequest, checked: CheckedDispatch): HandleData {
+    const routings = checked.routings as readonly RankRouting[];
+    const settings = checked.settings as DispatchSettings;
     const shape = { numRanks: this.numRanks, ranksPerNode: this.ranksPerNode, numExperts: settings.numExperts };
     return request.kind === "fused"
       ? fusedHandle(routings, shape, settings)
