@@ -1,5 +1,3 @@
-import { interpolatePuOr, interpolateViridis } from "d3-scale-chromatic";
-
 /** Every colour of the viewer. Contrast and distances under colour blindness are tested (test/unit/viz/theme.test.ts). */
 export interface Theme {
   readonly name: "light" | "dark";
@@ -84,13 +82,25 @@ export function mix(a: string, b: string, share: number): string {
   return `#${[0, 1, 2].map((i) => channel(i).toString(16).padStart(2, "0")).join("")}`;
 }
 
-function ramp(interpolate: (t: number) => string): Rgb[] {
-  return Array.from({ length: 256 }, (_, i) => parseColor(interpolate(i / 255)));
+/** 256 colours through evenly spaced stops. */
+function ramp(stops: string): Rgb[] {
+  const colors = stops.split(" ").map((hex) => parseColor(`#${hex}`));
+  return Array.from({ length: 256 }, (_, i) => {
+    const at = (i / 255) * (colors.length - 1);
+    const low = Math.min(colors.length - 2, Math.floor(at));
+    const channel = (c: number) => Math.round(colors[low][c] + (colors[low + 1][c] - colors[low][c]) * (at - low));
+    return [channel(0), channel(1), channel(2)] as const;
+  });
 }
 
-export const VIRIDIS: readonly Rgb[] = ramp(interpolateViridis);
+/** Stops of d3-scale-chromatic's ramps, which would cost the page 14 kB: a test holds them to the originals. */
+export const VIRIDIS: readonly Rgb[] = ramp(
+  "440154 48186a 472d7b 424086 3b528b 33638d 2c728e 26828e 21918c 1fa088 28ae80 3fbc73 5ec962 84d44b addc30 d8e219 fde725",
+);
 /** Orange = less, purple = more; the same way round in both themes. */
-export const PUOR: readonly Rgb[] = ramp((t) => interpolatePuOr(1 - t));
+export const PUOR: readonly Rgb[] = ramp(
+  "7f3b08 9f4e07 be630b d97e1a ee9d3d fabb6e fdd5a0 fbe7cd f3eeea e3e4ee cecde4 b5b0d4 998ebf 7b67a8 5f3d8f 461a70 2d004b",
+);
 
 export function css([r, g, b]: Rgb): string {
   return `#${[r, g, b].map((channel) => channel.toString(16).padStart(2, "0")).join("")}`;

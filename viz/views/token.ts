@@ -1,4 +1,3 @@
-import { linkHorizontal } from "d3-shape";
 import type { FlowBand, FlowModel } from "../model/flow.ts";
 import { maxOf, text } from "../model/numbers.ts";
 import {
@@ -91,14 +90,17 @@ function card(scene: SceneBuilder, model: TokenModel, { theme, width }: DrawCont
   });
   scene.rect(12, middle - 14, 88, 28, theme.panel, { stroke: theme.muted });
   scene.text(56, middle + 4, `rank ${model.rank}`, theme.fg, { anchor: "middle" });
-  const link = linkHorizontal<unknown, [number, number]>();
   const most = maxOf(slots.map(({ weight }) => weight ?? 1)) || 1;
   const barWidth = Math.max(60, width - columns[5] - 80);
   slots.forEach((slot, i) => {
     const at = y + i * ROW + ROW / 2;
     const stroke = theme.bar[slot.rank % 2];
-    const d = link({ source: [100, middle], target: [start - 10, at] });
-    if (d) scene.path(d, { stroke, width: 1 + (6 * (slot.weight ?? 1)) / most, opacity: 0.75 });
+    const bend = (start + 90) / 2;
+    scene.path(`M100 ${middle}C${bend} ${middle} ${bend} ${at} ${start - 10} ${at}`, {
+      stroke,
+      width: 1 + (6 * (slot.weight ?? 1)) / most,
+      opacity: 0.75,
+    });
     const logical = slot.logical === slot.expert ? "" : ` (${slot.logical})`;
     scene.text(columns[0], at + 4, `${slot.expert}${logical}`, theme.fg);
     scene.text(columns[1], at + 4, `${slot.rank}${slot.rank === model.rank ? " (own)" : ""}`, theme.fg);

@@ -1,0 +1,132 @@
+import type { Backend } from "../../core/backend.ts";
+import { WORKLOADS } from "../../core/routing/generate.ts";
+import type { Dataset } from "../model/dataset.ts";
+import { text } from "../model/numbers.ts";
+import { type RunRequest, type RunResult, runOnce } from "../model/run.ts";
+import type { Table } from "../model/table.ts";
+import { el } from "./dom.ts";
+import { pagedTable } from "./table.ts";
+
+const FIELDS: readonly (readonly [keyof RunRequest & string, string, number, number, number])[] = [
+  ["numRanks", "Ranks", 8, 1, 64],
+  ["numNodes", "Nodes", 2, 1, 64],
+  ["numExperts", "Experts", 32, 1, 1024],
+  ["topk", "Experts per token", 4, 1, 64],
+  ["tokensPerRank", "Tokens per rank", 64, 0, 4096],
+  ["hidden", "Hidden size", 256, 1, 8192],
+  ["padMultiple", "Pad blocks to a multiple of", 16, 1, 1024],
+  ["seed", "Seed", 1, 0, 1_000_000],
+];
+
+type Loader = () => Promise<Backend>;
+
+const webgpu = import.meta.glob<{ createWebGpuBackend(): Promise<Backend> }>("../../backends/webgpu/browser.ts");
+const wasm = import.meta.glob<{
+  createWasmBackend(options: { kernelUrl: () => string }): Promise<Backend>;
+}>("../../backends/wasm/browser.ts");
+const wasmKernels = import.meta.glob<string>("../../backends/wasm/kernels-single.wasm", {
+  query: "?url",
+  import: "default",
+});
+
+/** Backends the page was built with, best first; the oracle is always there. */
+function loaders(): (readonly [name: string, load: Loader])[] {
+  const list: (readonly [string, Loader])[] = [];
+  const [gpu] = Object.values(webgpu);
+  if (gpu) list.push(["webgpu", async () => (await gpu()).createWebGpuBackend()]);
+  const [cpu] = Object.values(wasm);
+  const [kernels] = Object.values(wasmKernels);
+  if (cpu && kernels) {
+    list.push([
+      "wasm",
+      async () => {
+        const url = await kernels();
+        return (await cpu()).createWasmBackend({ kernelUrl: () => url });
+      },
+    ]);
+  }
+  list.push(["oracle", async () => (await import("../../core/oracle/group.ts")).createOracleBackend()]);
+  return list;
+}
+
+/** A small dispatch and combine in the page, checked against the oracle and opened in the views. */
+export function runForm(open: (dataset: Dataset) => void, announce: (message: string) => void): HTMLElement {
+  const form = el("form", { class: "run" });
+  const inputs = new Map<string, HTMLInputElement | HTMLSelectElement>();
+  const field = (name: string, label: string, input: HTMLInputElement | HTMLSelectElement) => {
+    inputs.set(name, input);
+    form.append(el("label", {}, label, input));
+  };
+  const options = (...values: string[]) => values.map((value) => el("option", { value }, value));
+  field("backend", "Backend", el("select", {}, ...options("best available", ...loaders().map(([name]) => name))));
+  field("style", "Style", el("select", {}, ...options("fused", "hybrid-ep")));
+  field("workload", "Routing", el("select", {}, ...options(...WORKLOADS.keys())));
+  for (const [name, label, value, min, max] of FIELDS) {
+    field(name, label, el("input", { type: "number", value, min, max, step: 1, required: true }));
+  }
+  const button = el("button", { type: "submit" }, "Run");
+  const output = el("div", { "aria-live": "polite" });
+  form.append(el("div", { class: "tools" }, button));
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    button.disabled = true;
+    output.replaceChildren(el("p", {}, "Running..."));
+    try {
+      const value = (name: string) => inputs.get(name)?.value ?? "";
+      const request = {
+        ...Object.fromEntries(FIELDS.map(([name]) => [name, Number(value(name))])),
+        style: value("style"),
+        workload: value("workload"),
+      } as unknown as RunRequest;
+      const { backend, tried } = await chooseBackend(value("backend"));
+      const result = await runOnce(backend, request).finally(() => backend.close());
+      output.replaceChildren(...report(result, tried, open));
+      announce(result.verdict);
+    } catch (error) {
+      const message = error instanceof Error ? error.message : String(error);
+      output.replaceChildren(el("div", { class: "alert", role: "alert" }, el("p", {}, message)));
+    } finally {
+      button.disabled = false;
+    }
+  });
+  return el("div", {}, form, output);
+}
+
+async function chooseBackend(wanted: string): Promise<{ backend: Backend; tried: string[] }> {
+  const tried: string[] = [];
+  for (const [name, load] of loaders()) {
+    if (wanted !== "best available" && wanted !== name) continue;
+    try {
+      return { backend: await load(), tried };
+    } catch (error) {
+      const reason = `${name}: ${error instanceof Error ? error.message : String(error)}`;
+      if (wanted === name) throw error;
+      tried.push(reason);
+    }
+  }
+  throw new Error(`no backend could run: ${tried.join("; ")}`);
+}
+
+function report(result: RunResult, tried: readonly string[], open: (dataset: Dataset) => void): (Node | string)[] {
+  const table: Table = {
+    title: "Run",
+    columns: ["output", "ranks", "bytes", "bytes that differ from the oracle"],
+    rows: result.checks.map((check) => [check.name, check.numRanks, check.numBytes, check.numDifferent]),
+    numKeys: 1,
+  };
+  return [
+    el("p", { class: "verdict", "data-ok": String(result.ok) }, `${result.ok ? "\u2713" : "\u26a0"} ${result.verdict}`),
+    el(
+      "p",
+      { class: "note" },
+      `${text(result.numRows)} rows. Times are this page's clock around each call, all ranks together.`,
+    ),
+    ...tried.map((reason) => el("p", { class: "note" }, `Not used: ${reason}`)),
+    pagedTable(table),
+    el(
+      "div",
+      { class: "tools" },
+      el("button", { type: "button", onclick: () => open(result.dataset) }, "Open in the views"),
+    ),
+  ];
+}

@@ -1,0 +1,63 @@
+/**
+ * Builds of the viewer: `vite build viz` gives dist/viewer (hashed files, any static host), `vite build viz --mode single`
+ * gives dist/viewer-single/viewer.html (one file that opens from file://, where browsers refuse module files).
+ */
+import { defineConfig, type Plugin } from "vite";
+
+export default defineConfig(({ mode }) => {
+  const single = mode === "single";
+  return {
+    base: "./",
+    publicDir: false,
+    build: {
+      outDir: single ? "../dist/viewer-single" : "../dist/viewer",
+      emptyOutDir: true,
+      target: "es2022",
+      modulePreload: { polyfill: false },
+      assetsInlineLimit: single ? Number.MAX_SAFE_INTEGER : 0,
+      cssCodeSplit: !single,
+      rollupOptions: single ? { output: { codeSplitting: false } } : {},
+    },
+    plugins: [leanShaders(), ...(single ? [singleFile()] : [])],
+  };
+});
+
+/** WGSL without comments and indentation: about a third of its size in the page. */
+function leanShaders(): Plugin {
+  return {
+    name: "fused-a2a-lean-shaders",
+    enforce: "post",
+    transform(code, id) {
+      if (!/\.wgsl\?raw$/.test(id)) return null;
+      const text: string = JSON.parse(code.slice(code.indexOf('"'), code.lastIndexOf('"') + 1));
+      const lean = text.replace(/\/\/.*$/gm, "").replace(/^\s+/gm, "");
+      return { code: `export default ${JSON.stringify(lean)}`, map: null };
+    },
+  };
+}
+
+/** Puts script and style into the page, which becomes viewer.html, and drops the files they came from. */
+function singleFile(): Plugin {
+  return {
+    name: "fused-a2a-single-file",
+    enforce: "post",
+    generateBundle(_options, bundle) {
+      const page = bundle["index.html"];
+      if (page?.type !== "asset") throw new Error("the build made no index.html");
+      let html = String(page.source);
+      for (const [name, file] of Object.entries(bundle)) {
+        const tag = (pattern: string) => new RegExp(pattern.replace("NAME", name.replaceAll(".", "\\.")), "g");
+        if (file.type === "chunk") {
+          const script = `<script type="module">${file.code.replaceAll("</script", "<\\/script")}</script>`;
+          html = html
+            .replace(tag('\\s*<script[^>]*src="\\./NAME"[^>]*></script>'), "")
+            .replace("</body>", () => `${script}\n</body>`);
+        } else if (name.endsWith(".css")) {
+          html = html.replace(tag('<link[^>]*href="\\./NAME"[^>]*>'), () => `<style>${file.source}</style>`);
+        } else if (name !== "index.html") continue;
+        delete bundle[name];
+      }
+      this.emitFile({ type: "asset", fileName: "viewer.html", source: html });
+    },
+  };
+}
