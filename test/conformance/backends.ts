@@ -19,7 +19,27 @@ const wasm = (workers: number): Candidate => ({
   open: async () => (await import("../../backends/wasm/index.ts")).createWasmBackend({ workers, smallBytes: 0 }),
 });
 
-export const CANDIDATES: readonly Candidate[] = [named("oracle"), wasm(0), wasm(1), wasm(2), wasm(8)];
+/** webgpu as it finds its adapter, and with buffers so small that every operation is done in chunks. */
+const webgpu = (label: string, options: { maxBufferBytes?: number; memoryBudgetBytes?: number } = {}): Candidate => ({
+  name: label,
+  open: async () =>
+    (await import("../../backends/webgpu/index.ts")).createWebGpuBackend({
+      ...options,
+      onUncapturedError: (message) => {
+        throw new Error(`uncaptured WebGPU error: ${message}`);
+      },
+    }),
+});
+
+export const CANDIDATES: readonly Candidate[] = [
+  named("oracle"),
+  wasm(0),
+  wasm(1),
+  wasm(2),
+  wasm(8),
+  webgpu("webgpu"),
+  webgpu("webgpu in chunks", { maxBufferBytes: 4096, memoryBudgetBytes: 2 ** 20 }),
+];
 
 /** The backend, or the reason why it cannot run here. */
 export async function tryOpen(candidate: Candidate): Promise<Backend | string> {
