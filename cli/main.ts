@@ -3,7 +3,12 @@
 import { Command, CommanderError } from "commander";
 import { FusedA2AError } from "../core/errors.ts";
 import { apply } from "./apply.ts";
+import { check } from "./check.ts";
+import { convert } from "./convert.ts";
+import { doctor } from "./doctor.ts";
+import { inspect } from "./inspect.ts";
 import { run } from "./run.ts";
+import { simulate } from "./simulate.ts";
 import { verify } from "./verify.ts";
 import { version } from "./version.ts";
 
@@ -13,7 +18,8 @@ const program = new Command("fused-a2a")
   .configureHelp({ sortSubcommands: false })
   .exitOverride();
 
-for (const command of [run(), verify(), apply()]) program.addCommand(command.exitOverride());
+for (const command of [run(), verify(), apply(), inspect(), convert(), simulate(), check(), doctor()])
+  program.addCommand(command.exitOverride());
 
 try {
   await program.parseAsync();
