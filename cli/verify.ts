@@ -153,7 +153,7 @@ function describe(
     lines.push(
       `against ${reference}, ${mine.length} ${mine.length === 1 ? "layer" : "layers"}, ${seconds.toFixed(2)} s:`,
     );
-    lines.push(...[...byOutput.values()].map((report) => `  ${describeReport(report)}`));
+    lines.push(...summarize([...byOutput.values()]).map((line) => `  ${line}`));
     lines.push(...new Set(mine.flatMap((one) => one.notCompared.map((what) => `  not compared: ${what}`))));
   }
   for (const { name, why } of notRun) lines.push(`not run: ${name}: ${why}`);
@@ -167,4 +167,13 @@ function describe(
   );
   lines.push(ok ? "verified: every output equal, bit for bit" : "NOT VERIFIED: outputs differ");
   return lines.join("\n");
+}
+
+/** Outputs line by line; the handle's arrays as one line while they are all equal. */
+function summarize(reports: readonly OutputReport[]): string[] {
+  const isArray = (report: OutputReport) => report.output.startsWith("handle.") && report.numDiffering === 0;
+  const arrays = reports.filter(isArray);
+  const numElements = arrays.reduce((total, one) => total + one.numElements, 0).toLocaleString("en-US");
+  const handle = arrays.length > 0 ? [`handle (${arrays.length} arrays): ${numElements} elements, 0 bits differ`] : [];
+  return [...reports.filter((report) => !isArray(report)).map(describeReport), ...handle];
 }
