@@ -56,7 +56,11 @@ export async function createGroup(
     throw error;
   });
   const closeGroup = group.close.bind(group);
+  let closing = false;
   group.close = async () => {
+    // The backend closes its groups, this one among them: without the flag the two would call each other for ever.
+    if (closing) return;
+    closing = true;
     await closeGroup();
     await backend.close();
   };
