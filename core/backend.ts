@@ -103,6 +103,8 @@ export interface DispatchResult {
   /** Hybrid-ep with weights: [rows] fp32, 0 on padding. */
   readonly probs: readonly AnyTensor[] | null;
   readonly handle: Handle;
+  /** [L] i64 per rank, in the backend's own memory, so that a fixed row budget needs no host synchronisation; absent: see the handle. */
+  readonly tokensPerExpert?: readonly AnyTensor<"i64">[];
   readonly event: EventOverlap;
   readonly phases: readonly Phase[];
 }

@@ -3,7 +3,7 @@ import type { Group } from "../backend.ts";
 import { InvalidArgument } from "../errors.ts";
 import type { EventOverlap } from "../event.ts";
 import type { Handle } from "../handle/handle.ts";
-import type { AnyTensor, Tensor } from "../tensor.ts";
+import type { AnyTensor } from "../tensor.ts";
 import { cachedHybridEpBuffer, type HybridEpOptions, hybridEpBufferFor } from "./buffers.ts";
 import type { FunctionContext } from "./context.ts";
 import { tokensPerExpert } from "./fused.ts";
@@ -31,8 +31,8 @@ export interface HybridEpDispatchOutput {
   readonly dispatchedProbs: readonly AnyTensor[] | null;
   /** [P, columns] fp32, or null without scales. */
   readonly dispatchedScalingFactor: readonly AnyTensor[] | null;
-  /** [L] i64 padded counts. */
-  readonly tokensPerExpert: readonly Tensor<"i64">[];
+  /** [L] i64 padded counts; with numPermutedTokens they may stay on the device. */
+  readonly tokensPerExpert: readonly AnyTensor<"i64">[];
   readonly handle: Handle;
   readonly event: EventOverlap;
 }
@@ -83,7 +83,7 @@ export const HybridEPDispatch = {
       dispatchedHidden: result.x,
       dispatchedProbs: result.probs,
       dispatchedScalingFactor: result.scales,
-      tokensPerExpert: await tokensPerExpert(result.handle),
+      tokensPerExpert: result.tokensPerExpert ?? (await tokensPerExpert(result.handle)),
       handle: result.handle,
       event: result.event,
     };
