@@ -2,9 +2,11 @@
  * The handle as named tensors (docs/handle.md): `handle.meta` and the arrays of each rank, so that any tensor container
  * can carry it. Everything needed is in the tensors: settings repeated in a file's metadata are for people.
  */
+import type { DType } from "../dtype/dtype.ts";
 import { InvalidArgument } from "../errors.ts";
-import { type Tensor, tensor } from "../tensor.ts";
+import { expectTensor, type Tensor, tensor } from "../tensor.ts";
 import { checkHandleData } from "./check.ts";
+import { HANDLE_REMEDY } from "./checkMeta.ts";
 import type { HandleData, HandleMeta, RankHandle } from "./handle.ts";
 
 export const HANDLE_VERSION = 1;
@@ -66,7 +68,7 @@ export function encodeHandle(data: HandleData): Map<string, Tensor> {
 
 /**
  * The handle held by named tensors; `read` answers undefined for a name that is not there. Throws InvalidArgument for a
- * missing tensor, an unknown version, or arrays that contradict each other.
+ * missing tensor, an unknown version, a wrong dtype or shape, or arrays that contradict each other.
  */
 export async function decodeHandle(
   localRanks: readonly number[],
@@ -74,16 +76,19 @@ export async function decodeHandle(
 ): Promise<HandleData> {
   const decoded: Awaited<ReturnType<typeof decodeRank>>[] = [];
   for (const rank of localRanks) decoded.push(await decodeRank(rank, read));
-  const data: HandleData = {
-    meta: { ...decoded[0].meta, localRanks: [...localRanks] },
-    ranks: decoded.map((one) => one.rank),
-  };
+  const [first] = decoded;
+  if (first === undefined) throw problem(undefined, "handle ranks", "at least one", "none");
   decoded.forEach(({ meta }, i) => {
     for (const field of Object.keys(meta) as (keyof typeof meta)[]) {
-      if (meta[field] === decoded[0].meta[field]) continue;
-      throw problem(localRanks[i], `handle.meta ${field}`, `${decoded[0].meta[field]} as rank 0`, `${meta[field]}`);
+      if (meta[field] === first.meta[field]) continue;
+      const expected = `${first.meta[field]} as rank ${localRanks[0]}`;
+      throw problem(localRanks[i], `handle.meta ${field}`, expected, `${meta[field]}`);
     }
   });
+  const data: HandleData = {
+    meta: { ...first.meta, localRanks: [...localRanks] },
+    ranks: decoded.map((one) => one.rank),
+  };
   checkHandleData(data);
   return data;
 }
@@ -92,23 +97,27 @@ async function decodeRank(
   rank: number,
   read: (name: string) => Promise<Tensor | undefined>,
 ): Promise<{ meta: Omit<HandleMeta, "localRanks">; rank: RankHandle }> {
-  const optional = async (name: string) => (await read(`rank${rank}.handle.${name}`))?.data as Int32Array | undefined;
-  const required = async (name: string): Promise<Int32Array> => {
-    const found = await optional(name);
+  const required = async (name: string, dtype: DType, shape: (number | null)[]) => {
+    const found = await read(`rank${rank}.handle.${name}`);
     if (found === undefined) throw problem(rank, `handle.${name}`, `a tensor rank${rank}.handle.${name}`, "none");
-    return found;
+    expectTensor(`handle.${name}`, found, [dtype], shape, { rank });
+    return found.data;
   };
-  const values = Array.from((await required("meta")) as unknown as BigInt64Array, Number);
+  const values = Array.from((await required("meta", "i64", [null])) as BigInt64Array, Number);
   const field = (name: MetaField) => values[META_FIELDS.indexOf(name)];
-  if (field("version") !== HANDLE_VERSION) {
-    throw problem(rank, "handle version", `${HANDLE_VERSION}`, `${field("version")}`);
+  if (field("version") !== HANDLE_VERSION || values.length !== META_FIELDS.length) {
+    const received = values.length === 0 ? "none" : `version ${field("version")} of ${values.length} fields`;
+    throw problem(rank, "handle version", `version ${HANDLE_VERSION} of ${META_FIELDS.length} fields`, received);
   }
-  const hybrid = field("kind") === 1;
-  const budget = field("numPermutedTokens");
-  const cut = await required("overflow_cut");
+  const kind = (["fused", "hybrid-ep"] as const)[field("kind")];
+  if (kind === undefined) throw problem(rank, "handle kind", "0 (fused) or 1 (hybrid-ep)", `${field("kind")}`);
+  const hybrid = kind === "hybrid-ep";
+  const array = async (name: string, shape: (number | null)[]) => (await required(name, "i32", shape)) as Int32Array;
+  const lists = [field("numTokens"), field("numEntries")];
+  const cut = await array("overflow_cut", [null, 4]);
   return {
     meta: {
-      kind: hybrid ? "hybrid-ep" : "fused",
+      kind,
       numRanks: field("numRanks"),
       ranksPerNode: field("ranksPerNode"),
       numExperts: field("numExperts"),
@@ -116,27 +125,27 @@ async function decodeRank(
       expertAlignment: field("expertAlignment"),
       numWorstTokens: field("numWorstTokens"),
       padMultiple: field("padMultiple"),
-      numPermutedTokens: budget < 0 ? null : budget,
+      numPermutedTokens: field("numPermutedTokens") === -1 ? null : field("numPermutedTokens"),
     },
     rank: {
       rank,
       numTokens: field("numTokens"),
       numEntries: field("numEntries"),
       numRows: field("numRows"),
-      sendRank: await required("send_rank"),
-      sendRow: await required("send_row"),
-      sendExpert: hybrid ? await required("send_expert") : null,
-      sendSlot: hybrid ? await required("send_slot") : null,
-      rowSrcRank: await required("row_src_rank"),
-      rowSrcToken: await required("row_src_token"),
-      tokensPerExpert: await required("tokens_per_expert"),
-      numTokensPerExpert: await required("num_tokens_per_expert"),
+      sendRank: await array("send_rank", lists),
+      sendRow: await array("send_row", lists),
+      sendExpert: hybrid ? await array("send_expert", lists) : null,
+      sendSlot: hybrid ? await array("send_slot", lists) : null,
+      rowSrcRank: await array("row_src_rank", [field("numRows")]),
+      rowSrcToken: await array("row_src_token", [field("numRows")]),
+      tokensPerExpert: await array("tokens_per_expert", [null]),
+      numTokensPerExpert: await array("num_tokens_per_expert", [null]),
       overflow: { flag: cut.length > 0, numCut: cut.length / 4, cut },
     },
   };
 }
 
-function problem(rank: number, name: string, expected: string, received: string): InvalidArgument {
-  const remedy = "use the handle tensors of one dispatch, unchanged";
-  return new InvalidArgument({ name, expected, received, where: { rank }, remedy });
+function problem(rank: number | undefined, name: string, expected: string, received: string): InvalidArgument {
+  const where = rank === undefined ? {} : { rank };
+  return new InvalidArgument({ name, expected, received, where, remedy: HANDLE_REMEDY });
 }
