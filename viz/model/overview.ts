@@ -49,13 +49,13 @@ export function overviewModel(frame: Frame): OverviewModel {
   return {
     numbers: [
       number("Tokens", "rows of x, all ranks", "token", text, (s) => s.tokens),
-      number("Slots", "(token, k) choices, -1 left out", "load", text, (s) => s.slots),
+      number("Slots", "(token, k) choices but -1", "load", text, (s) => s.slots),
       number("Remote share", "rows to another rank / rows", "traffic", percent, (s) => s.remoteRows / s.rows),
-      number("Dedup factor", "slots / rows (token, rank)", "traffic", text, (s) => s.slots / s.rows),
+      number("Dedup factor", "slots / (token, rank) rows", "traffic", text, (s) => s.slots / s.rows),
       number("Max/mean rank load", "largest rank's slots / mean", "load", text, (s) => maxOverMean(s.rankLoad)),
       number(
         "Padding waste",
-        "padding rows / (used + padding)",
+        "padding / (used + padding)",
         "buffers",
         percent,
         (s) => s.padding / (s.used + s.padding),

@@ -7,11 +7,13 @@ import { writeTrace } from "../../core/trace/write.ts";
 export const SAMPLES = {
   fused: "16 ranks, 64 experts, fused",
   "hybrid-ep": "the same routing, hybrid-ep with padding and a row budget",
+  balanced: "the same model, its hot experts spread out",
 } as const;
 export type SampleName = keyof typeof SAMPLES;
 
 /** Made, not shipped: a routing with hot experts on 16 ranks in 2 nodes, times from a simple bandwidth model. */
-export async function sampleTrace(style: SampleName): Promise<Uint8Array> {
+export async function sampleTrace(name: SampleName): Promise<Uint8Array> {
+  const style = name === "hybrid-ep" ? "hybrid-ep" : "fused";
   const header: TraceHeader = {
     producer: "the viewer's sample",
     clock: "modelled",
@@ -32,16 +34,17 @@ export async function sampleTrace(style: SampleName): Promise<Uint8Array> {
       numPermutedTokens: style === "fused" ? null : 704,
     },
   };
-  const sink = memorySink(`sample-${style}`);
-  await writeTrace(sink, header, (step, layer) => sampleChunk(header, step, layer));
+  const sink = memorySink(`sample-${name}`);
+  await writeTrace(sink, header, (step, layer) => sampleChunk(header, step, layer, name === "balanced"));
   return sink.bytes() ?? new Uint8Array(0);
 }
 
-export function sampleChunk(header: TraceHeader, step: number, layer: number): TraceChunk {
+function sampleChunk(header: TraceHeader, step: number, layer: number, balanced: boolean): TraceChunk {
   const random = lcg(1 + step * 131 + layer * 17);
   const popularity = Float64Array.from({ length: header.numExperts }, () => 0.25 + random() ** 3 * 4);
   popularity[Math.floor(random() * header.numExperts)] *= 4;
   if (layer > 0) popularity[Math.floor(random() * header.numExperts)] = 0;
+  if (balanced) popularity.forEach((value, i) => popularity.fill(Math.sqrt(value), i, i + 1));
   const topkIdx: Int32Array[] = [];
   const topkWeights: Float32Array[] = [];
   for (let rank = 0; rank < header.numRanks; rank++) {

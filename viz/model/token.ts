@@ -160,7 +160,7 @@ export function tokenTable(model: TokenModel): Table {
 export function combineOrder(model: TokenModel): string {
   if (model.combine.length === 0) return "zeros (plus bias): the token went nowhere";
   const rankText = ({ rank, rows }: { rank: number; rows: readonly number[] }) => {
-    const list = rows.map((row) => `row ${row}`).join(" + ");
+    const list = rows.map((row) => `row ${text(row)}`).join(" + ");
     return `${rows.length > 1 ? `(${list})` : list} of rank ${rank}`;
   };
   if (model.numNodes === 1) return model.combine[0].ranks.map(rankText).join(" + ");

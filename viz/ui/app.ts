@@ -14,12 +14,13 @@ import {
   type ViewState,
 } from "../model/state.ts";
 import { compareView } from "../views/compare.ts";
+import { type Content, comparison, contentOf, contentSvg, type Frames } from "../views/content.ts";
 import { VIEWS } from "../views/index.ts";
 import { DARK, LIGHT, type Theme } from "../views/theme.ts";
 import type { Control } from "../views/view.ts";
 import { download, el } from "./dom.ts";
 import { KEYS } from "./keys.ts";
-import { type Content, comparison, contentOf, contentSvg, type Frames, Panel } from "./panel.ts";
+import { Panel } from "./panel.ts";
 import { blobSource, urlSource } from "./sources.ts";
 import { type Side, Store } from "./store.ts";
 
@@ -88,6 +89,8 @@ export class App {
     this.#acceptDrops();
     this.#acceptMessages();
     void this.#openFromAddress();
+    // The server of `fused-a2a view` lives as long as a page is connected to it.
+    if (new URLSearchParams(location.search).has("served")) new EventSource("./alive");
     this.#schedule();
   }
 
@@ -300,7 +303,7 @@ export class App {
         "div",
         { class: "tools", style: "justify-content:center" },
         el("button", { type: "button", onclick: () => this.#chooseFile("b") }, "Open file B"),
-        el("button", { type: "button", onclick: () => void this.openSample("b", "hybrid-ep") }, "Use the sample as B"),
+        el("button", { type: "button", onclick: () => void this.openSample("b", "balanced") }, "Use a sample as B"),
       ),
     );
   }
@@ -443,7 +446,7 @@ export class App {
     const list = el("ul", { class: "hits", role: "listbox", id: "hits", "aria-label": "Search results", hidden: true });
     const input = el("input", {
       type: "search",
-      placeholder: "Search: rank 3, e17 ( / )",
+      placeholder: "Search: e17 or rank 3",
       "aria-label": "Search for a rank, expert, token or layer",
       role: "combobox",
       "aria-expanded": "false",

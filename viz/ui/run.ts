@@ -1,4 +1,5 @@
 import type { Backend } from "../../core/backend.ts";
+import { createOracleBackend } from "../../core/oracle/group.ts";
 import { WORKLOADS } from "../../core/routing/generate.ts";
 import type { Dataset } from "../model/dataset.ts";
 import { text } from "../model/numbers.ts";
@@ -45,7 +46,7 @@ function loaders(): (readonly [name: string, load: Loader])[] {
       },
     ]);
   }
-  list.push(["oracle", async () => (await import("../../core/oracle/group.ts")).createOracleBackend()]);
+  list.push(["oracle", async () => createOracleBackend()]);
   return list;
 }
 

@@ -14,7 +14,8 @@ import { parseColor, type Theme } from "./theme.ts";
 import type { DrawContext, ViewDef } from "./view.ts";
 
 const LEFT = 70;
-const RIGHT = 196;
+const RIGHT = 176;
+const RIGHT_WITH_OVERFLOW = 226;
 /** More strips than this are cut to the fullest ones. */
 const MAX_STRIPS = 256;
 const MAX_VECTOR_SEGMENTS = 3000;
@@ -26,7 +27,8 @@ function draw(model: BuffersModel, context: DrawContext): Scene {
     .sort((a, b) => b.numRows - a.numRows)
     .slice(0, MAX_STRIPS)
     .sort((a, b) => a.rank - b.rank);
-  const [left, right, top] = mini ? [4, 4, 4] : [LEFT, RIGHT, 34];
+  const overflow = model.strips.some((strip) => strip.cut > 0);
+  const [left, right, top] = mini ? [4, 4, 4] : [LEFT, overflow ? RIGHT_WITH_OVERFLOW : RIGHT, 34];
   const plotWidth = Math.max(80, width - left - right);
   const rowHeight = mini ? Math.max(1, 104 / strips.length) : Math.max(4, Math.min(30, 520 / strips.length));
   const gap = rowHeight > 8 ? 4 : rowHeight > 3 ? 1 : 0;
@@ -57,7 +59,6 @@ function draw(model: BuffersModel, context: DrawContext): Scene {
   scene.text(left, 20, `${what} of each destination rank, in memory order${shown}`, theme.fg, { bold: true });
   axisBelow(scene, x, height + 4, theme, "row");
   const by = model.style === "fused" ? "source rank" : "expert";
-  const overflow = strips.some((strip) => strip.cut > 0);
   const used = swatches(scene, left, height + 44, width - left, theme, [
     { label: `rows of an even ${by}`, fill: theme.bar[0] },
     { label: `of an odd ${by}`, fill: theme.bar[1] },
@@ -192,7 +193,7 @@ function stripLabels(
     scene.text(LEFT - 8, middle, `rank ${strip.rank}`, theme.fg, { size: 11, anchor: "end" });
     const waste = strip.numRows > 0 ? (strip.numRows - strip.used) / strip.numRows : 0;
     const cut = strip.cut > 0 ? `, \u26a0 ${text(strip.cut)} cut` : "";
-    const numbers = `${text(strip.used)} of ${text(strip.numRows)}, ${percent(Number(waste.toPrecision(3)))} waste${cut}`;
+    const numbers = `${text(strip.used)} of ${text(strip.numRows)}, ${percent(Number(waste.toPrecision(2)))} waste${cut}`;
     scene.text(right + 8, middle, numbers, strip.cut > 0 ? theme.warning : theme.muted, { size: 11 });
   }
   if (strip.cut > 0) scene.rect(right + 1, y, 4, h, theme.warning);

@@ -24,7 +24,7 @@ function draw(model: LoadModel, context: DrawContext): Scene {
     return scene.done(width, 112);
   }
   const bottom = bars(scene, model, context);
-  const wide = width >= 760;
+  const wide = width >= 700;
   const lorenzSize = 210;
   lorenzCurve(scene, model, { x: LEFT, y: bottom + 34, w: lorenzSize, h: lorenzSize }, context);
   const box = wide

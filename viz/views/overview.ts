@@ -43,26 +43,26 @@ function draw(model: Overview, context: DrawContext): Scene {
 }
 
 /** Small versions of the other views, each leading to it. */
-function minis(
-  scene: SceneBuilder,
-  { frame, state, ...model }: Overview,
-  { theme, width }: DrawContext,
-  top: number,
-): Scene {
+function minis(scene: SceneBuilder, { frame, state }: Overview, { theme, width }: DrawContext, top: number): Scene {
   const plain: ViewState = { ...DEFAULT_STATE, layer: state.layer, step: state.step };
   const small = (w: number): DrawContext => ({ width: w, theme, state: plain, mini: true });
   const wide = width >= 720;
   const side = wide ? Math.min(300, width * 0.34) : Math.min(width, 360);
-  const heading = (x: number, y: number, title: string) =>
-    scene.text(x + 2, y, clip(title, width - x, 12), theme.fg, { bold: true });
+  const heading = (x: number, y: number, title: string, room: number) =>
+    scene.text(x + 2, y, clip(title, room, 12.5), theme.fg, { bold: true });
   const traffic = trafficView.draw(trafficView.model(frame, plain), small(side));
-  heading(0, top, `Traffic: rows from rank (down) to rank (across)`);
+  heading(
+    0,
+    top,
+    side > 290 ? "Traffic: from rank (down) to rank (across)" : "Traffic: from (down) to (across)",
+    side + 20,
+  );
   scene.place(0, top + 10, traffic);
   const x = wide ? side + 28 : 0;
   let y = wide ? top : top + side + 40;
   const w = wide ? width - side - 28 : width;
   const place = (title: string, part: Scene) => {
-    heading(x, y, title);
+    heading(x, y, title, w);
     scene.place(x, y + 10, part);
     y += part.height + 34;
   };
@@ -73,9 +73,7 @@ function minis(
   const times = frame.phases.length > 0 ? ` (${clock} times)` : "";
   place(`Timeline${times}`, timelineView.draw(timelineView.model(frame, plain), small(w)));
   const bottom = Math.max(y, top + side + 30);
-  const note = model.title;
-  scene.text(2, bottom, clip(note, width, 12), theme.muted, { size: 12 });
-  return scene.done(width, bottom + 12);
+  return scene.done(width, bottom);
 }
 
 export const overviewView: ViewDef<Overview> = {

@@ -36,6 +36,8 @@ export type Mark =
       readonly anchor?: "start" | "middle" | "end";
       readonly bold?: boolean;
       readonly rotate?: number;
+      /** Outline in this colour, for text over other marks. */
+      readonly halo?: string;
     }
   | {
       readonly kind: "raster";
@@ -113,7 +115,7 @@ export class SceneBuilder {
     y: number,
     text: string,
     fill: string,
-    more: { size?: number; anchor?: "start" | "middle" | "end"; bold?: boolean; rotate?: number } = {},
+    more: { size?: number; anchor?: "start" | "middle" | "end"; bold?: boolean; rotate?: number; halo?: string } = {},
   ) {
     this.marks.push({ kind: "text", x, y, text, fill, ...more });
   }

@@ -53,6 +53,7 @@ function textMark(mark: Extract<Mark, { kind: "text" }>): string {
     `x="${round(mark.x)}" y="${round(mark.y)}" fill="${mark.fill}" font-size="${mark.size ?? 12}"`,
     mark.anchor && mark.anchor !== "start" ? `text-anchor="${mark.anchor}"` : "",
     mark.bold ? `font-weight="600"` : "",
+    mark.halo ? `stroke="${mark.halo}" stroke-width="3" stroke-linejoin="round" paint-order="stroke"` : "",
     mark.rotate ? `transform="rotate(${mark.rotate} ${round(mark.x)} ${round(mark.y)})"` : "",
   ];
   return `<text ${attributes.filter(Boolean).join(" ")}>${escapeXml(mark.text)}</text>`;

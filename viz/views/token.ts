@@ -135,7 +135,7 @@ function card(scene: SceneBuilder, model: TokenModel, { theme, width }: DrawCont
   if (model.weightSum !== null) {
     scene.text(columns[5], at + 6, `sum ${model.weightSum.toFixed(6)}`, theme.fg, { size: 11 });
   }
-  at += 22;
+  at += 30;
   const lines = wrapWords(`Combine adds, in this order: ${combineOrder(model)}.`, Math.floor((width - 24) / 6.6));
   lines.forEach((line) => {
     scene.text(12, at, line, theme.fg);
@@ -208,6 +208,7 @@ function flow(scene: SceneBuilder, model: FlowModel, { theme, width }: DrawConte
         scene.text(x, middle, clip(about.label, label, 11), theme.fg, {
           size: 11,
           anchor: column === 0 ? "end" : "start",
+          halo: theme.bg,
         });
       }
       scene.spots.push({

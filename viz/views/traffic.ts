@@ -35,7 +35,6 @@ function draw(model: TrafficModel, context: DrawContext, signed = false): Scene 
   const window = windowOf(mini ? null : state.zoom, size, size);
   const max = context.max ?? (signed ? maxOf(model.values.map(Math.abs)) : model.max);
   const color = signed ? diverging(PUOR, max || 1) : sequential(VIRIDIS, max || 1, state.scale);
-  scene.rect(box.x, box.y, side, side, theme.bg, { stroke: theme.grid });
   if (model.selected) {
     const gray: Rgb[] = Array.from({ length: 256 }, (_, i) => parseColor(mix(theme.panel, theme.hatch, i / 255)));
     scene.marks.push(
@@ -45,6 +44,7 @@ function draw(model: TrafficModel, context: DrawContext, signed = false): Scene 
   } else {
     scene.marks.push(heatmap(view(model.values), size, size, box, window, color, theme.bg));
   }
+  scene.rect(box.x, box.y, side, side, "none", { stroke: theme.grid });
   const cols = window.x1 - window.x0;
   const rows = window.y1 - window.y0;
   const cell = side / cols;
@@ -56,7 +56,7 @@ function draw(model: TrafficModel, context: DrawContext, signed = false): Scene 
       if (y > box.y && y < box.y + side) scene.line(box.x, y, box.x + side, y, theme.fg, { width: 0.7 });
     }
   }
-  if (!mini && cell >= 38 && side / rows >= 22) cellNumbers(scene, model, box, window, color, at, context);
+  if (!mini && cell >= 38 && side / rows >= 22) cellNumbers(scene, model, box, window, color, at);
   const mean = sum(model.values) / (size * size);
   const tip = (col: number, row: number) => {
     const [s, d] = at(col + window.x0, row + window.y0);
@@ -65,10 +65,7 @@ function draw(model: TrafficModel, context: DrawContext, signed = false): Scene 
     const times = mean > 0 && !signed ? `, ${text(value / mean)} times the mean cell` : "";
     return `From ${model.level} ${s} to ${model.level} ${d}: ${show(model, value)}${chosen}${times}`;
   };
-  const ranks = (item: number) =>
-    model.level === "rank"
-      ? [item]
-      : Array.from({ length: model.ranksPerNode }, (_, i) => item * model.ranksPerNode + i);
+  const ranks = (item: number) => ranksOf(model, item);
   const choose = (cells: readonly [number, number], last: readonly [number, number]): Patch => {
     const [s0, d0] = at(cells[0] + window.x0, cells[1] + window.y0);
     const [s1, d1] = at(last[0] + window.x0, last[1] + window.y0);
@@ -88,9 +85,9 @@ function draw(model: TrafficModel, context: DrawContext, signed = false): Scene 
   scene.grids.push({ name: "cells", ...box, cols, rows, tip, act: (c, r) => choose([c, r], [c, r]), brush: choose });
   marginals(scene, model, box, window, context, flip, signed);
   labels(scene, model, box, window, context, flip);
-  const title = signed
-    ? `${model.unit}, B - A`
-    : `${model.unit} per cell${model.selected ? ", selection in colour" : ""}`;
+  const title = signed ? "B - A" : `per cell${model.selected ? ", selection in colour" : ""}`;
+  const listLeft = left + side + right + 24;
+  if (context.width - listLeft >= 240) largest(scene, model, listLeft, top, context, signed);
   const low = signed ? show(model, -max) : "";
   rampLegend(scene, box.x, box.y + side + 32, signed ? PUOR : VIRIDIS, theme, {
     low,
@@ -101,6 +98,65 @@ function draw(model: TrafficModel, context: DrawContext, signed = false): Scene 
   return scene.done(context.width, height, { ...box, axes: "xy" });
 }
 
+/** The largest cells by name, where there is room beside the matrix. */
+function largest(
+  scene: SceneBuilder,
+  model: TrafficModel,
+  x: number,
+  y: number,
+  { theme, width }: DrawContext,
+  signed: boolean,
+): void {
+  const values = model.selected ?? model.values;
+  const cells = largestCells(values, 16);
+  const most = Math.abs(values[cells[0]] ?? 0) || 1;
+  const bar = Math.min(240, width - x - 190);
+  scene.text(
+    x,
+    y - 10,
+    signed ? "largest changes" : model.selected ? "largest selected cells" : "largest cells",
+    theme.fg,
+    { bold: true },
+  );
+  if (cells.length === 0) scene.text(x, y + 12, signed ? "no difference" : "none", theme.muted);
+  cells.forEach((cell, i) => {
+    const at = y + 6 + i * 22;
+    const [s, d] = [Math.floor(cell / model.size), cell % model.size];
+    scene.text(x, at + 11, `${s} \u2192 ${d}`, theme.fg, { size: 11 });
+    scene.rect(x + 78, at + 1, Math.max(1, (Math.abs(values[cell]) / most) * bar), 13, theme.bar[0]);
+    scene.text(x + 84 + (Math.abs(values[cell]) / most) * bar, at + 11, show(model, values[cell]), theme.muted, {
+      size: 11,
+    });
+    const ranks = (item: number) => ranksOf(model, item);
+    scene.spots.push({
+      x,
+      y: at - 3,
+      w: width - x,
+      h: 21,
+      tip: `From ${model.level} ${s} to ${model.level} ${d}: ${show(model, values[cell])}`,
+      act: { src: ranks(s), dst: ranks(d) },
+    });
+  });
+}
+
+function largestCells(values: Float64Array, count: number): number[] {
+  const found: number[] = [];
+  for (let i = 0; i < values.length; i++) {
+    const size = Math.abs(values[i]);
+    if (size === 0 || (found.length === count && size <= Math.abs(values[found[count - 1]]))) continue;
+    let at = found.length;
+    while (at > 0 && Math.abs(values[found[at - 1]]) < size) at--;
+    found.splice(at, 0, i);
+    if (found.length > count) found.pop();
+  }
+  return found;
+}
+
+function ranksOf(model: TrafficModel, item: number): number[] {
+  if (model.level === "rank") return [item];
+  return Array.from({ length: model.ranksPerNode }, (_, i) => item * model.ranksPerNode + i);
+}
+
 function cellNumbers(
   scene: SceneBuilder,
   model: TrafficModel,
@@ -108,7 +164,6 @@ function cellNumbers(
   window: { x0: number; y0: number; x1: number; y1: number },
   color: (value: number) => Rgb,
   at: (col: number, row: number) => [number, number],
-  { theme }: DrawContext,
 ): void {
   const values = model.selected ?? model.values;
   const [w, h] = [box.w / (window.x1 - window.x0), box.h / (window.y1 - window.y0)];
@@ -126,8 +181,6 @@ function cellNumbers(
       });
     }
   }
-  if (values !== model.values)
-    scene.text(box.x + box.w, box.y - 4, "selected only", theme.muted, { size: 11, anchor: "end" });
 }
 
 /** What each destination receives (above) and each source sends (right), with the mean line and max/mean. */
@@ -143,10 +196,7 @@ function marginals(
   const [across, down] = flip ? [model.sent, model.received] : [model.received, model.sent];
   const [acrossName, downName] = flip ? ["sent", "received"] : ["received", "sent"];
   const [acrossKey, downKey] = flip ? (["src", "dst"] as const) : (["dst", "src"] as const);
-  const ranks = (item: number) =>
-    model.level === "rank"
-      ? [item]
-      : Array.from({ length: model.ranksPerNode }, (_, i) => item * model.ranksPerNode + i);
+  const ranks = (item: number) => ranksOf(model, item);
   const magnitude = (values: Float64Array) => values.map(Math.abs);
   const barHeight = 46;
   const top = { x: box.x, y: box.y - barHeight - 6, w: box.w, h: barHeight };
