@@ -1,0 +1,45 @@
+/** Inputs of an operation: what can be checked without copying anything from a device, and the library's view of them. */
+import type { RoutingInput } from "../../core/backend.ts";
+import { arrayConstructor } from "../../core/dtype/dtype.ts";
+import { type AnyTensor, isHostTensor, type Tensor, toHost } from "../../core/tensor.ts";
+import type { NativeArray } from "./native.ts";
+import { CudaTensor, dtypeIndex, matrixOf, type TensorOwner } from "./tensor.ts";
+
+/** True for a tensor that lives on a device of this group's backend. */
+export function isResident(owner: TensorOwner, value: AnyTensor): value is CudaTensor {
+  return value instanceof CudaTensor && value.owner === owner;
+}
+
+/** Host tensors and this group's own stay; those of other groups and backends come to the host. */
+export async function localise(owner: TensorOwner, values: readonly AnyTensor[]): Promise<readonly AnyTensor[]> {
+  return Promise.all(values.map((value) => (isResident(owner, value) ? value : toHost(value))));
+}
+
+/**
+ * What core's checks may look at: host tensors themselves, and for a device tensor its dtype and shape over no data. So
+ * shapes and dtypes are checked by the same code, with the same errors; ids on a device are checked there.
+ */
+export function standIn(value: AnyTensor): Tensor {
+  if (isHostTensor(value)) return value;
+  const Empty = arrayConstructor(value.dtype);
+  return { dtype: value.dtype, shape: value.shape, data: new Empty(0) };
+}
+
+export function standIns(values: readonly AnyTensor[]): Tensor[] {
+  return values.map(standIn);
+}
+
+/** Index-form routing with stand-ins. */
+export function standInRouting(routing: Extract<RoutingInput, { topkIdx: unknown }>): RoutingInput {
+  return { topkIdx: standIns(routing.topkIdx), topkWeights: routing.topkWeights && standIns(routing.topkWeights) };
+}
+
+export function nativeArray(value: AnyTensor): NativeArray {
+  if (value instanceof CudaTensor) return { tensor: value.ref };
+  const { data, dtype, shape } = value as Tensor;
+  return { data, dtype: dtypeIndex(dtype), ...matrixOf(shape) };
+}
+
+export function nativeArrays(values: readonly AnyTensor[]): NativeArray[] {
+  return values.map(nativeArray);
+}

@@ -1,0 +1,74 @@
+// The CUDA runtime with failures as exceptions and handles as objects. The emulated build finds its own cuda_runtime.h.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <memory>
+#include <utility>
+
+#include "error.h"
+
+namespace fa2a {
+
+/** Throws when `error` is one. Out of memory is told apart; anything else leaves the group unusable. */
+void check(cudaError_t error, const char* what, int32_t rank = -1);
+
+/** Makes `device` current for the life of the object. */
+class OnDevice {
+ public:
+  explicit OnDevice(int device) {
+    cudaGetDevice(&before_);
+    if (before_ != device) check(cudaSetDevice(device), "cudaSetDevice");
+  }
+  ~OnDevice() { cudaSetDevice(before_); }
+  OnDevice(const OnDevice&) = delete;
+  OnDevice& operator=(const OnDevice&) = delete;
+
+ private:
+  int before_ = 0;
+};
+
+/** A cudaEvent_t of one device. */
+class Event {
+ public:
+  Event() = default;
+  Event(int device, bool timed) : device_(device) {
+    OnDevice on(device);
+    check(cudaEventCreateWithFlags(&event_, timed ? cudaEventDefault : cudaEventDisableTiming), "cudaEventCreate");
+  }
+  ~Event() {
+    if (event_ != nullptr) cudaEventDestroy(event_);
+  }
+  Event(Event&& other) noexcept : device_(other.device_), event_(std::exchange(other.event_, nullptr)) {}
+  Event& operator=(Event&& other) noexcept {
+    std::swap(device_, other.device_);
+    std::swap(event_, other.event_);
+    return *this;
+  }
+  cudaEvent_t get() const { return event_; }
+  void record(cudaStream_t stream) const {
+    OnDevice on(device_);
+    check(cudaEventRecord(event_, stream), "cudaEventRecord");
+  }
+
+ private:
+  int device_ = 0;
+  cudaEvent_t event_ = nullptr;
+};
+
+/** Starts `kernel` on the current device. */
+template <class Args>
+void launch(const char* name, void (*kernel)(Args), unsigned grid, unsigned threads, size_t sharedBytes,
+            cudaStream_t stream, const Args& args) {
+#ifdef FA2A_EMULATED
+  check(emulated::launch(name, grid, threads, sharedBytes, stream, [kernel, args] { kernel(args); }), name);
+#else
+  if (sharedBytes > 48 * 1024) {
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(sharedBytes)), name);
+  }
+  kernel<<<grid, threads, sharedBytes, stream>>>(args);
+  check(cudaGetLastError(), name);
+#endif
+}
+
+}  // namespace fa2a
