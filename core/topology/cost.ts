@@ -34,6 +34,8 @@ export interface CostInput {
   readonly numSms: number;
   readonly scope: Scope;
   readonly health?: LinkHealth;
+  /** Replays a handle: nothing about the routing is exchanged. */
+  readonly isCached?: boolean;
 }
 
 export type TermName = "network" | "nvlink" | "sm" | "epilogue" | "metadata" | "start" | "call";
@@ -56,6 +58,8 @@ export interface OperationCost {
   /** The term that sets the time of the main kernel. */
   readonly bottleneck: Term;
   readonly rowBytes: number;
+  /** Time of the main kernel on each rank's own links and SMs: what it moves itself, without waiting for others. */
+  readonly rankUs: Float64Array;
   /** Wire bytes per rank: only what crosses the link in question. */
   readonly nvlinkOutBytes: Float64Array;
   readonly nvlinkInBytes: Float64Array;
@@ -81,14 +85,15 @@ export function operationCost(input: CostInput): OperationCost {
   const rows = linkRows(path, traffic);
   const nvlink = linkTerm("nvlink", rows.nvlinkOut, rows.nvlinkIn, bytes, speed.nvlinkBytesPerUs, input.health?.nvlink);
   const network = linkTerm("network", rows.nicOut, rows.nicIn, bytes, speed.nicBytesPerUs, input.health?.nic);
-  const terms: Term[] = [nvlink, network];
   const sm = smTerm(input, traffic, bytes, speed);
-  if (sm) terms.push(sm);
+  const terms: Term[] = [nvlink, network, sm].filter((term) => term !== null && term.timeUs > 0).map(asTerm);
   const main = mainTime(path, parameters, nvlink.timeUs, network.timeUs, sm?.timeUs ?? 0);
-  const bottleneck = terms.reduce((a, b) => (b.timeUs > a.timeUs ? b : a));
+  const bottleneck = terms.reduce((a, b) => (b.timeUs > a.timeUs ? b : a), asTerm(nvlink));
   const added = [startTerm(path, parameters)];
   if (scope !== "main") added.push(epilogueTerm(input, bytes, speed));
   if (scope === "call") added.push(...callTerms(input, speed));
+  const ofRank = (term: RankedTerm | null, r: number) => term?.ranksUs[r] ?? 0;
+  const rankUs = nvlink.ranksUs.map((us, r) => mainTime(path, parameters, us, ofRank(network, r), ofRank(sm, r)));
   const scale = (values: Float64Array) => values.map((value) => value * bytes);
   const mean = (values: Float64Array) => values.reduce((sum, value) => sum + value, 0) / values.length;
   return {
@@ -97,6 +102,7 @@ export function operationCost(input: CostInput): OperationCost {
     terms: [...terms, ...added.filter((term) => term.timeUs > 0)],
     bottleneck,
     rowBytes: bytes,
+    rankUs,
     nvlinkOutBytes: scale(rows.nvlinkOut),
     nvlinkInBytes: scale(rows.nvlinkIn),
     nicOutBytes: scale(rows.nicOut),
@@ -148,6 +154,16 @@ export function linkRows(path: DataPath, t: Traffic): LinkRows {
   return { nvlinkOut: t.railNvlinkOut, nvlinkIn: t.railNvlinkIn, nicOut: t.railNicOut, nicIn: t.railNicIn };
 }
 
+/** A term with its time on every rank. */
+interface RankedTerm extends Term {
+  readonly ranksUs: Float64Array;
+}
+
+function asTerm(term: RankedTerm | null): Term {
+  const { ranksUs: _, ...rest } = term as RankedTerm;
+  return rest;
+}
+
 function linkTerm(
   name: "nvlink" | "network",
   out: Float64Array,
@@ -155,65 +171,74 @@ function linkTerm(
   bytes: number,
   bytesPerUs: number,
   health: Float64Array | undefined,
-): Term {
-  let timeUs = 0;
-  let rank = -1;
-  let amount = 0;
-  let direction: Term["direction"] = "";
-  for (let r = 0; r < out.length; r++) {
-    for (const [side, rows] of [
-      ["out", out[r]],
-      ["in", into[r]],
-    ] as const) {
-      const us = rows === 0 ? 0 : (rows * bytes) / (bytesPerUs * (health?.[r] ?? 1));
-      if (us > timeUs) [timeUs, rank, amount, direction] = [us, r, rows * bytes, side];
-    }
-  }
-  if (out.length === 1) {
-    rank = -1;
-    direction = timeUs > 0 ? "both" : "";
-  }
+): RankedTerm {
+  const ranksUs = out.map((rows, r) => {
+    const most = Math.max(rows, into[r]) * bytes;
+    return most === 0 ? 0 : most / (bytesPerUs * (health?.[r] ?? 1));
+  });
+  const rank = indexOfLargest(ranksUs);
+  const amount = Math.max(out[rank], into[rank]) * bytes;
+  const isUniform = out.length === 1;
+  const direction = out[rank] === into[rank] ? "both" : out[rank] > into[rank] ? "out" : "in";
   const link = name === "nvlink" ? "NVLink" : "NIC";
-  const formula = `max over ranks of max(${link} out, in) = ${mb(amount)} MB / ${(bytesPerUs / 1e3).toFixed(1)} GB/s`;
-  return { name, timeUs, amount, rank, direction, formula };
+  const slowed = health && health[rank] !== 1 ? ` x ${health[rank]}` : "";
+  return {
+    name,
+    timeUs: ranksUs[rank],
+    amount,
+    rank: isUniform ? -1 : rank,
+    direction,
+    formula: `max over ranks of max(${link} out, in) = ${mb(amount)} MB / ${(bytesPerUs / 1e3).toFixed(1)} GB/s${slowed}`,
+    ranksUs,
+  };
 }
 
 /** Section 4: SM time of the rank with the most rows to read and to write. Null where every SM takes part. */
-function smTerm(input: CostInput, traffic: Traffic, bytes: number, speed: Achieved): Term | null {
-  const { path, parameters, numSms, operation } = input;
+function smTerm(input: CostInput, traffic: Traffic, bytes: number, speed: Achieved): RankedTerm | null {
+  const { path, numSms } = input;
   if (path.mode === "low-latency" || numSms === 0) return null;
-  const [rowNs, bytePs] =
-    path.engine === "bulk"
-      ? [parameters.bulkRowNs, parameters.bulkBytePs]
-      : [parameters.loadStoreRowNs, parameters.loadStoreBytePs];
-  const reduces = path.engine === "load-store" && operation === "combine" ? parameters.ringReduceFactor : 1;
-  const perRowUs = ((rowNs + bytePs * 1e-3 * bytes) * 1e-3 * reduces) / speed.smSpeed;
+  const perRowUs = smRowUs(input, bytes, speed);
   const isRail = path.crossNode === "rail";
   const oneNode = traffic.numRanks === traffic.ranksPerNode;
-  let most = 0;
-  let rank = -1;
-  for (let r = 0; r < traffic.sendRows.length; r++) {
-    const reads = isRail && !oneNode ? traffic.railReads[r] : traffic.numTokens[r];
-    const writes = Math.max(isRail ? traffic.railWrites[r] : traffic.sendRows[r], traffic.recvRows[r]);
-    if (reads + writes > most) [most, rank] = [reads + writes, r];
-  }
-  const moving = (most * perRowUs) / numSms;
+  const work = traffic.numTokens.map((tokens, r) => {
+    const reads = isRail && !oneNode ? traffic.railReads[r] : tokens;
+    return reads + Math.max(isRail ? traffic.railWrites[r] : traffic.sendRows[r], traffic.recvRows[r]);
+  });
   // Rows with scales make the senders of a wide domain look at every rank's bit of the routing map.
-  const scans = path.gathersRoutingMap && oneNode && input.rowKind === "fp8" && operation === "dispatch";
-  const tokens = traffic.numTokens.reduce((a, b) => Math.max(a, b), 0);
-  const scanning = scans ? (tokens * traffic.numRanks * parameters.scanNs * 1e-3) / numSms : 0;
-  const single = traffic.sendRows.length === 1;
+  const scans = path.gathersRoutingMap && oneNode && input.rowKind === "fp8" && input.operation === "dispatch";
+  const scanUs = scans ? traffic.numRanks * input.parameters.scanNs * 1e-3 : 0;
+  const ranksUs = work.map((rows, r) => Math.max(rows * perRowUs, traffic.numTokens[r] * scanUs) / numSms);
+  const rank = indexOfLargest(ranksUs);
+  const scanned = traffic.numTokens[rank] * scanUs > work[rank] * perRowUs;
   return {
     name: "sm",
-    timeUs: Math.max(moving, scanning),
-    amount: most,
-    rank: single ? -1 : rank,
+    timeUs: ranksUs[rank],
+    amount: work[rank],
+    rank: work.length === 1 ? -1 : rank,
     direction: "",
-    formula:
-      scanning > moving
-        ? `tokens x ranks x scanNs / SMs = ${tokens} x ${traffic.numRanks} x ${parameters.scanNs} ns / ${numSms}`
-        : `(rows read + written) x time per row / SMs = ${Math.round(most)} x ${(perRowUs * 1e3).toFixed(0)} ns / ${numSms}`,
+    formula: scanned
+      ? `tokens x ranks x scanNs / SMs = ${traffic.numTokens[rank]} x ${traffic.numRanks} x ${input.parameters.scanNs.toFixed(0)} ns / ${numSms}`
+      : `(rows read + written) x time per row / SMs = ${Math.round(work[rank])} x ${(perRowUs * 1e3).toFixed(0)} ns / ${numSms}`,
+    ranksUs,
   };
+}
+
+/** Time of one SM for one row read or written, in microseconds. */
+export function smRowUs(
+  input: Pick<CostInput, "path" | "parameters" | "operation">,
+  bytes: number,
+  speed: Pick<Achieved, "smSpeed">,
+): number {
+  const { path, parameters: p, operation } = input;
+  const [rowNs, bytePs] = path.engine === "bulk" ? [p.bulkRowNs, p.bulkBytePs] : [p.loadStoreRowNs, p.loadStoreBytePs];
+  const reduces = path.engine === "load-store" && operation === "combine" ? p.ringReduceFactor : 1;
+  return ((rowNs + bytePs * 1e-3 * bytes) * 1e-3 * reduces) / speed.smSpeed;
+}
+
+function indexOfLargest(values: Float64Array): number {
+  let at = 0;
+  for (let i = 1; i < values.length; i++) if (values[i] > values[at]) at = i;
+  return at;
 }
 
 function startTerm(path: DataPath, parameters: Parameters): Term {
@@ -284,7 +309,7 @@ function callTerms(input: CostInput, speed: Achieved): Term[] {
       formula: nodes > 1 ? "callUs + networkCallUs" : "callUs",
     },
   ];
-  if (path.gathersRoutingMap && operation === "dispatch") {
+  if (path.gathersRoutingMap && operation === "dispatch" && !input.isCached) {
     const tokens = traffic.numTokens.reduce((a, b) => Math.max(a, b), 0);
     const bytes = numRanks * tokens * numExperts;
     const network = nodes > 1 ? (bytes * (nodes - 1)) / nodes / (ranksPerNode * speed.nicBytesPerUs) : 0;

@@ -210,21 +210,16 @@ function explain(
     return report(laterHere ? "order-mismatch" : "missing-call", words);
   }
   const starved = blocked.filter((call) => call.state === "needs SMs");
-  for (const call of starved) {
-    const cursor = cursors.get(call.rank) as Cursor;
-    const need = cursor.program.streams.flat().find((c) => c.op === call.op)?.numSms ?? 0;
-    const holders = blocked.filter((other) => other.rank === call.rank && other.state === "waiting");
-    const held = holders.map((other) => `${other.op} waits for ${ranksText(other.waitsFor)}`).join(", ");
-    const words =
-      holders.length > 0
-        ? `rank ${call.rank} cannot start ${call.op}: it needs ${need} SMs and ${cursor.freeSms} of ${cursor.program.numSms} are free, the rest are held by a kernel that itself waits (${held}); cap the SMs of one of them so that both fit`
-        : `rank ${call.rank} cannot start ${call.op}: it needs ${need} SMs and the rank has ${cursor.program.numSms}; lower its number of SMs`;
-    return report("sm-starvation", words);
+  if (starved.length > 0) {
+    const ops = [...new Set(starved.map((call) => call.op))];
+    return report("sm-starvation", ...ops.map((op) => starvedInWords(op, starved, blocked, cursors)));
   }
-  const crossed = crossedWait(blocked);
-  if (crossed) {
-    const [a, b] = crossed;
-    const words = `ranks ${a.rank} and ${b.rank} wait for each other: rank ${a.rank} is in ${a.op} of ${a.communicator}, rank ${b.rank} in ${b.op} of ${b.communicator}, each before the other's; issue the two communicators' calls in one order on every rank`;
+  if (crossedWait(blocked)) {
+    const waiting = blocked.filter((call) => call.state === "waiting");
+    const { odd, usual, oddValue } = minority(
+      new Map(waiting.map((call) => [call.rank, `${call.op} of ${call.communicator}`])),
+    );
+    const words = `${ranksText(odd)} waits in ${oddValue} and the others wait in ${usual}, each before the other's call: collectives run in a different order there; issue them in one order on every rank`;
     return report("order-mismatch", words);
   }
   const first = blocked[0];
@@ -233,15 +228,30 @@ function explain(
   return report("missing-call", words);
 }
 
-/** Two blocked ranks that wait for each other in different communicators. */
-function crossedWait(blocked: readonly BlockedCall[]): [BlockedCall, BlockedCall] | null {
-  for (const a of blocked) {
-    for (const b of blocked) {
+function starvedInWords(
+  op: string,
+  starved: readonly BlockedCall[],
+  blocked: readonly BlockedCall[],
+  cursors: ReadonlyMap<number, Cursor>,
+): string {
+  const ranks = starved.filter((call) => call.op === op).map((call) => call.rank);
+  const cursor = cursors.get(ranks[0]) as Cursor;
+  const need = cursor.program.streams.flat().find((call) => call.op === op)?.numSms ?? 0;
+  const holders = blocked.filter((other) => other.rank === ranks[0] && other.state === "waiting");
+  const cannot = `${ranksText(ranks)} cannot start ${op}: it needs ${need} SMs`;
+  if (holders.length === 0) return `${cannot} and a rank has ${cursor.program.numSms}; lower its number of SMs`;
+  const held = holders.map((other) => `${other.op}, which waits for ${ranksText(other.waitsFor)}`).join(", and ");
+  return `${cannot} and ${cursor.freeSms} of ${cursor.program.numSms} are free, the rest are held by ${held}; cap the SMs of one of them so that both fit`;
+}
+
+/** Whether two blocked ranks wait for each other in different communicators. */
+function crossedWait(blocked: readonly BlockedCall[]): boolean {
+  return blocked.some((a) =>
+    blocked.some((b) => {
       const differ = a.communicator !== b.communicator && a.rank !== b.rank;
-      if (differ && a.waitsFor.includes(b.rank) && b.waitsFor.includes(a.rank)) return [a, b];
-    }
-  }
-  return null;
+      return differ && a.waitsFor.includes(b.rank) && b.waitsFor.includes(a.rank);
+    }),
+  );
 }
 
 function issuesLater(cursor: Cursor, op: string): boolean {

@@ -1,5 +1,5 @@
 import { InvalidArgument } from "../errors.ts";
-import { type LinkHealth, type RowKind, rowBytes } from "./cost.ts";
+import { type LinkHealth, type RowKind, rowBytes, smRowUs } from "./cost.ts";
 import type { TrafficCounter } from "./count.ts";
 import type { DataPath, Operation } from "./dataPath.ts";
 import { ServerNetwork, type Visit } from "./events.ts";
@@ -97,12 +97,8 @@ class OperationRun {
       Float64Array.from({ length: this.#numRanks }, (_, r) => bytes / (bytesPerUs * (health?.[r] ?? 1)));
     this.#nvlinkUs = perRow(speed.nvlinkBytesPerUs, input.health?.nvlink);
     this.#nicUs = perRow(speed.nicBytesPerUs, input.health?.nic);
-    const { parameters: p, path } = input;
-    const [rowNs, bytePs] =
-      path.engine === "bulk" ? [p.bulkRowNs, p.bulkBytePs] : [p.loadStoreRowNs, p.loadStoreBytePs];
-    const reduces = path.engine === "load-store" && input.operation === "combine" ? p.ringReduceFactor : 1;
-    const usesSms = path.mode === "throughput" && input.numSms > 0;
-    this.#smUs = usesSms ? ((rowNs + bytePs * 1e-3 * bytes) * 1e-3 * reduces) / speed.smSpeed / input.numSms : 0;
+    const usesSms = input.path.mode === "throughput" && input.numSms > 0;
+    this.#smUs = usesSms ? smRowUs(input, bytes, speed) / input.numSms : 0;
   }
 
   countJobs(): number {

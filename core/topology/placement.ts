@@ -16,7 +16,7 @@ export interface Placement {
 }
 
 /**
- * Which replica of an expert a token uses: "spread" takes them in turn over (source, token), "nearest" prefers one on the
+ * Which replica of an expert a token uses: "spread" takes them in turn over (source + token + expert), "nearest" prefers one on the
  * own rank, then on the own node, in turn among those.
  */
 export type ReplicaChoice = "spread" | "nearest";
@@ -74,7 +74,7 @@ export function contiguousPlacement(
 
 /**
  * Rewrites one source rank's logical ids into physical ones, into `out` (same length; -1 stays). Distinct experts of a
- * token stay distinct.
+ * token stay distinct. Throws InvalidArgument with rank, token and slot for an id out of range.
  */
 export function chooseReplicas(
   placement: Placement,
@@ -89,14 +89,26 @@ export function chooseReplicas(
     for (const end = i + topk; i < end; i++) {
       const expert = ids[i];
       if (expert < 0) {
+        if (expert !== -1) throw badExpert(placement, src, i, topk, expert);
         out[i] = -1;
         continue;
       }
+      if (expert >= placement.numLogical) throw badExpert(placement, src, i, topk, expert);
       const first = start[expert];
       const count = start[expert + 1] - first;
-      out[i] = count === 1 ? list[first] : list[first + ((src + token) % count)];
+      out[i] = count === 1 ? list[first] : list[first + ((src + token + expert) % count)];
     }
   }
+}
+
+function badExpert(placement: Placement, rank: number, index: number, topk: number, id: number): InvalidArgument {
+  return new InvalidArgument({
+    name: "topkIdx",
+    expected: `-1..${placement.numLogical - 1}`,
+    received: `${id}`,
+    where: { rank, token: Math.floor(index / topk), slot: index % topk },
+    remedy: "use -1 for a slot without a choice, or raise --experts",
+  });
 }
 
 /** The replicas that a source may use, per expert. */
