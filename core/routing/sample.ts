@@ -3,28 +3,46 @@ import type { Random } from "./random.ts";
 /** Writes distinct expert ids of one token to ids[at..at+count). */
 export type Sampler = (random: Random, ids: Int32Array, at: number, count: number) => void;
 
+/** Heads of the sorted weights that get a table without them. */
+const MAX_LEVELS = 16;
+
 /**
  * Sampling without replacement, one draw after the other, each from the categorical distribution over what is left
- * (Plackett-Luce; the same law as the top-k of log weights plus Gumbel noise). Draws come from an alias table (Walker,
- * Vose) and repeats are rejected, so the cost is linear in the slots; after 8 rejections in a row the draw is made exactly
- * from the remaining weights, so that skewed tables and topk = E cost O(E) and not forever.
- * `experts` gives the ids of the table's places (default 0..n-1).
+ * (Plackett-Luce; the same law as the top-k of log weights plus Gumbel noise). Draws come from alias tables (Walker, Vose)
+ * over the weights in descending order, and repeats are rejected: there is one table for each head of the order, and a draw
+ * uses the one without the head that has been drawn already, so that a few heavy experts cost no rejections. After 8
+ * rejections in a row the draw is made exactly, in O(E). `experts` gives the ids of the places of `weights` (default
+ * 0..n-1).
  */
 export function weightedSampler(weights: Float64Array, experts: Int32Array | null = null): Sampler {
-  const n = weights.length;
-  const { threshold, alias } = aliasTable(weights);
+  const order = Array.from(weights, (_, i) => i).sort((a, b) => weights[b] - weights[a] || a - b);
+  const sorted = Float64Array.from(order, (i) => weights[i]);
+  const idOfPlace = Int32Array.from(order, (i) => experts?.[i] ?? i);
+  // A table needs a positive weight.
+  const numPositive = sorted.reduce((count, weight) => count + (weight > 0 ? 1 : 0), 0);
+  const numLevels = Math.max(1, Math.min(MAX_LEVELS, numPositive));
+  const levels = Array.from({ length: numLevels }, (_, level) => aliasTable(sorted.subarray(level)));
   return (random, ids, at, count) => {
+    // Bit i: place i is drawn. Only the lowest places, which choose the level, need one.
+    let drawnHead = 0;
+    let level = 0;
     for (let i = at; i < at + count; i++) {
+      const { threshold, alias } = levels[level];
       let place = -1;
       for (let attempt = 0; attempt < 8 && place < 0; attempt++) {
-        const u = random.float() * n;
+        const u = random.float() * threshold.length;
         const bucket = Math.floor(u);
-        const drawn = u - bucket < threshold[bucket] ? bucket : alias[bucket];
+        const drawn = level + (u - bucket < threshold[bucket] ? bucket : alias[bucket]);
         if (!contains(ids, at, i, drawn)) place = drawn;
       }
-      ids[i] = place >= 0 ? place : drawExactly(random, weights, ids, at, i);
+      if (place < 0) place = drawExactly(random, sorted, ids, at, i);
+      ids[i] = place;
+      if (place < MAX_LEVELS) {
+        drawnHead |= 1 << place;
+        while (level + 1 < levels.length && drawnHead & (1 << level)) level++;
+      }
     }
-    if (experts !== null) for (let i = at; i < at + count; i++) ids[i] = experts[ids[i]];
+    for (let i = at; i < at + count; i++) ids[i] = idOfPlace[ids[i]];
   };
 }
 

@@ -4,7 +4,7 @@ import { type Sampler, weightedSampler } from "../sample.ts";
 import { STREAM, type WeightWriter, type Workload } from "../workload.ts";
 
 /** Fitted by scripts/fit-realistic.ts to the loads of gpt-oss-20b; docs/routing.md has the data and the quality of the fit. */
-const FITTED = { popularitySd: 0.8, topicSd: 1.4, topicShare: 0.7, numTopics: 32, weightSpread: 0.9 } as const;
+const FITTED = { popularitySd: 0.85, topicSd: 2.7, topicShare: 0.64, numTopics: 8, weightSpread: 0.33 } as const;
 
 /**
  * Routing with the statistics of a real router: experts differ in popularity, experts of one topic are chosen together,
@@ -16,7 +16,7 @@ export const realistic: Workload = {
   description: "expert popularity, co-selection and topics fitted to real router decisions (gpt-oss-20b)",
   formula:
     "token's topic c = its document's with probability topicShare, else any; k draws without replacement, P(e) proportional " +
-    "to exp(popularitySd g[e] + topicSd h[c][e]), g and h standard normal; weights = softmax of the ordered logits " +
+    "to exp(popularitySd g[e] + topicSd h[c][e]), g = 1 - Exp(1) (a long tail of unpopular experts), h standard normal; weights = softmax of the ordered logits " +
     "weightSpread * (spacings of the exponential distribution)",
   params: {
     popularitySd: {
@@ -39,7 +39,10 @@ export const realistic: Workload = {
   prepare: ({ seed, layer, numExperts, topk, params }) => {
     const { popularitySd, topicSd, topicShare, numTopics, documentTokens, weightSpread } = params;
     const random = new Random(seed, layer, STREAM.tables);
-    const popularity = Float64Array.from({ length: numExperts }, () => popularitySd * random.normal());
+    const popularity = Float64Array.from(
+      { length: numExperts },
+      () => popularitySd * (1 + log(random.float() + 2 ** -32)),
+    );
     const topics: Sampler[] = Array.from({ length: numTopics }, () =>
       weightedSampler(popularity.map((logit) => exp(logit + topicSd * random.normal()))),
     );
