@@ -89,12 +89,21 @@ describe("sampling without replacement", () => {
     });
   });
 
-  it("keeps the law when rejections give up and the draw is exact", () => {
+  it("keeps the law when heavy experts are drawn and only light ones are left", () => {
     const random = new Random(6);
-    // The first expert takes all but 2e-9: the second draw is nearly always the exact one, 2:1 among the others.
     const sample = weightedSampler(new Float64Array([1e9, 2, 1]));
     const found = frequencies((ids) => sample(random, ids, 0, 3), 3, 3, 1);
     expect(Math.abs(found[1] - 2 / 3)).toBeLessThan(0.0125);
+  });
+
+  it("keeps the law when rejections give up and the draw is exact", () => {
+    const random = new Random(6);
+    // More heavy experts than there are tables without them: the 19th draw is rejected until it is made exactly.
+    const weights = Float64Array.from([2, ...new Array<number>(18).fill(1e9), 1]);
+    const sample = weightedSampler(weights);
+    const found = frequencies((ids) => sample(random, ids, 0, 19), 20, 19, 18);
+    expect(Math.abs(found[0] - 2 / 3)).toBeLessThan(0.0125);
+    expect(Math.abs(found[19] - 1 / 3)).toBeLessThan(0.0125);
   });
 
   it("takes experts of weight 0 only when no other is left", () => {
