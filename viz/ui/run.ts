@@ -23,11 +23,12 @@ type Loader = () => Promise<Backend>;
 
 const webgpu = import.meta.glob<{ createWebGpuBackend(): Promise<Backend> }>("../../backends/webgpu/browser.ts");
 const wasm = import.meta.glob<{
-  createWasmBackend(options: { kernelUrl: () => string }): Promise<Backend>;
+  createWasmBackend(options: { kernelUrl: (name: string) => string }): Promise<Backend>;
 }>("../../backends/wasm/browser.ts");
-const wasmKernels = import.meta.glob<string>("../../backends/wasm/kernels-single.wasm", {
+const wasmKernels = import.meta.glob<string>("../../backends/wasm/*.wasm", {
   query: "?url",
   import: "default",
+  eager: true,
 });
 
 /** Backends the page was built with, best first; the oracle is always there. */
@@ -36,15 +37,9 @@ function loaders(): (readonly [name: string, load: Loader])[] {
   const [gpu] = Object.values(webgpu);
   if (gpu) list.push(["webgpu", async () => (await gpu()).createWebGpuBackend()]);
   const [cpu] = Object.values(wasm);
-  const [kernels] = Object.values(wasmKernels);
-  if (cpu && kernels) {
-    list.push([
-      "wasm",
-      async () => {
-        const url = await kernels();
-        return (await cpu()).createWasmBackend({ kernelUrl: () => url });
-      },
-    ]);
+  if (cpu && Object.keys(wasmKernels).length > 0) {
+    const kernelUrl = (name: string) => wasmKernels[`../../backends/wasm/${name}`];
+    list.push(["wasm", async () => (await cpu()).createWasmBackend({ kernelUrl })]);
   }
   list.push(["oracle", async () => createOracleBackend()]);
   return list;

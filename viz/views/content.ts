@@ -35,7 +35,7 @@ export function contentOf(view: ViewDef<unknown>, frames: Frames, state: ViewSta
   const b = frames.b && view.model(frames.b, state);
   if (!frames.b || b === null) {
     return {
-      title: `${view.title}: ${frames.a.dataset.name}, layer ${frames.a.layer}${stepText(frames.a)}`,
+      title: `${view.title}: ${fileName(frames.a)}, layer ${frames.a.layer}${stepText(frames.a)}`,
       description: view.describe(a),
       table: view.table(a),
       pictures: (width) => [picture("", view.draw(a, { width, theme, state }), false)],
@@ -45,7 +45,7 @@ export function contentOf(view: ViewDef<unknown>, frames: Frames, state: ViewSta
   const table = compareTables(view.table(a), view.table(b), view.compared, view.id === "timeline" ? 1 : scaleB);
   const max = Math.max(view.max(a), view.max(b));
   return {
-    title: `${view.title}: A ${frames.a.dataset.name}, B ${frames.b.dataset.name}, layer ${frames.a.layer}${stepText(frames.a)}`,
+    title: `${view.title}: A ${fileName(frames.a)}, B ${fileName(frames.b)}, layer ${frames.a.layer}${stepText(frames.a)}`,
     description: `A: ${view.describe(a)} B: ${view.describe(b)}`,
     table,
     pictures: (width) => {
@@ -65,7 +65,7 @@ export function contentOf(view: ViewDef<unknown>, frames: Frames, state: ViewSta
 export function comparison(frames: Frames & { b: Frame }, state: ViewState, theme: Theme): Content {
   const model = compareView.model(frames.a, frames.b, state);
   return {
-    title: `${compareView.title}: A ${frames.a.dataset.name}, B ${frames.b.dataset.name}, layer ${frames.a.layer}`,
+    title: `${compareView.title}: A ${fileName(frames.a)}, B ${fileName(frames.b)}, layer ${frames.a.layer}`,
     description: compareView.describe(model),
     table: compareView.table(model),
     pictures: (width) => [picture("", compareView.draw(model, { width, theme, state }), true)],
@@ -74,6 +74,11 @@ export function comparison(frames: Frames & { b: Frame }, state: ViewState, them
 
 function picture(label: string, scene: Scene, wide: boolean): Picture {
   return { label, scene, zoomable: scene.zoom !== undefined, wide };
+}
+
+/** The last part of a path. */
+function fileName({ dataset }: Frame): string {
+  return dataset.name.split(/[\\/]/).at(-1) ?? dataset.name;
 }
 
 function stepText({ header, step }: Frame): string {
