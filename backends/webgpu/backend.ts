@@ -7,6 +7,7 @@ import { WebGpuGroup } from "./group.ts";
 import { Launcher } from "./launcher.ts";
 import type { KernelText, WebGpuOptions } from "./options.ts";
 import { BufferPool } from "./pool.ts";
+import { flushesSubnormals } from "./probe.ts";
 
 export interface WebGpuBackend extends Backend {
   readonly name: "webgpu";
@@ -27,7 +28,8 @@ export async function openBackend(
   if (report.chosen === null) throw new Error("openBackend needs a chosen adapter");
   const device = await Device.open(adapter, report.chosen, options);
   const pool = new BufferPool(device);
-  const context: Context = { device, pool, launcher: new Launcher(device, text) };
+  const probed = { device, pool, launcher: new Launcher(device, text, false) };
+  const context: Context = { device, pool, launcher: new Launcher(device, text, await flushesSubnormals(probed)) };
   return {
     name: "webgpu",
     report,

@@ -17,6 +17,7 @@ import layoutReceived from "./kernels/layout_received.wgsl?raw";
 import layoutScan from "./kernels/layout_scan.wgsl?raw";
 import layoutTally from "./kernels/layout_tally.wgsl?raw";
 import numbers from "./kernels/numbers.wgsl?raw";
+import probe from "./kernels/probe.wgsl?raw";
 import rowBf16 from "./kernels/row_bf16.wgsl?raw";
 import rowFp16 from "./kernels/row_fp16.wgsl?raw";
 import rowFp32 from "./kernels/row_fp32.wgsl?raw";
@@ -29,6 +30,7 @@ export type { WebGpuBackend } from "./backend.ts";
 export type { WebGpuOptions } from "./options.ts";
 
 const KERNELS: Readonly<Record<(typeof KERNEL_FILES)[number], string>> = {
+  probe,
   numbers,
   divide,
   row_bf16: rowBf16,

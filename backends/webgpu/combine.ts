@@ -1,7 +1,7 @@
 /** The host half of combine: chunks of tokens, each with the rows that come back for it, every row uploaded once. */
 import type { CombineRequest } from "../../core/backend.ts";
 import type { DType } from "../../core/dtype/dtype.ts";
-import type { HandleData, RankHandle } from "../../core/handle/handle.ts";
+import type { HandleData } from "../../core/handle/handle.ts";
 import { bytesOf, rowBytes, type Tensor, tensor } from "../../core/tensor.ts";
 import { type Context, Lease } from "./context.ts";
 import { gatherEntries, tokenChunks } from "./gather.ts";
@@ -9,9 +9,7 @@ import { combineKernel } from "./kernels.ts";
 import { STORAGE } from "./launcher.ts";
 import { chunkBytes, planRows, type RowSink, rankSinks, uploadRows } from "./rows.ts";
 import { streaming } from "./stream.ts";
-
-const ENDS_RANK = 0x80000000;
-const ENDS_NODE = 0x40000000;
+import { sumTree } from "./tree.ts";
 
 interface Sum {
   readonly data: HandleData;
@@ -73,68 +71,71 @@ export async function combineWeights(
 async function sumRows(context: Context, sum: Sum): Promise<void> {
   const { device, pool, launcher } = context;
   const { data, bias } = sum;
-  const { numRanks, ranksPerNode, kind } = data.meta;
   const width = data.ranks.reduce((most, rank) => Math.max(most, rank.numEntries), 1);
-  // One token's rows, the zero row and its biases fit into a chunk, or the columns are cut until they do.
+  // Per token: its rows, at most half as many rank rows and node rows each, its biases and its total; and the zero row.
+  const staged = data.meta.kind === "hybrid-ep" || data.meta.ranksPerNode < data.meta.numRanks;
+  const cost = (numEntries: number) => (staged ? 2 : 1) * numEntries + bias.length + 1;
   const limit = chunkBytes(device);
-  const plan = planRows(sum.rowBytes, 16, Math.max(width + 1, bias.length), limit);
+  const plan = planRows(sum.rowBytes, 16, cost(width) + 1, limit);
   const { stride } = plan.blocks[0];
-  const kernel = combineKernel(device, sum.dtype, stride / 16, {
-    NUM_ENTRIES: width,
-    PERMUTED: kind === "hybrid-ep",
-    MULTI_NODE: ranksPerNode < numRanks,
-  });
-  const pipeline = await launcher.pipeline(kernel);
+  const maxRows = Math.max(cost(width) + 1, Math.floor(limit / stride));
+  const maxTokens = Math.max(1, Math.floor(limit / 8 / (width + bias.length + 1)));
   const what = "webgpu kernel combine";
-  const maxRows = Math.max(width + 1, Math.floor(limit / stride));
-  const maxTokens = Math.max(
-    1,
-    Math.min(Math.floor(maxRows / Math.max(1, bias.length)), Math.floor(limit / 4 / width)),
-  );
   const total = data.ranks.reduce((tokens, rank) => tokens + rank.numTokens, 0);
   let done = 0;
   const lease = new Lease(pool);
   try {
     await streaming(context, async (stream) => {
       for (const [i, rank] of data.ranks.entries()) {
-        for (const [firstToken, numTokens] of tokenChunks(rank, maxTokens, maxRows - 1)) {
+        for (const [firstToken, numTokens] of tokenChunks(rank, maxTokens, maxRows - 1, cost)) {
           const chunk = gatherEntries(data, rank, firstToken, numTokens, 1);
-          const x = await lease.acquire("rows to sum", chunk.numRows * stride, STORAGE);
-          const table = await lease.acquire("entries", chunk.rows.length * 4, STORAGE);
-          const biases = await lease.acquire("bias", bias.length * numTokens * stride, STORAGE);
-          const out = await lease.acquire("sums", numTokens * stride, STORAGE);
-          const entries = sumEntries(rank, firstToken, chunk.rows, ranksPerNode, width);
+          const tree = sumTree(data, rank, firstToken, chunk, bias.length);
+          const rows = await lease.acquire("rows to sum", tree.numRows * stride, STORAGE);
+          const launches = await Promise.all(
+            tree.launches.map(async ({ numEntries, numSegments, table }) => {
+              const kernel = combineKernel(device, sum.dtype, stride / 16, numEntries);
+              const segments = await lease.acquire("segments", table.byteLength, STORAGE);
+              return { kernel, pipeline: await launcher.pipeline(kernel), segments, table, numSegments };
+            }),
+          );
           for (const block of plan.blocks) {
+            const submit = () => {
+              device.gpu.queue.writeBuffer(rows, 0, new Uint8Array(block.stride));
+              for (const { dst, firstRow, numRows, local } of chunk.runs) {
+                const offset = local * block.stride;
+                uploadRows(device, rows, offset, sum.rows[dst], sum.rowBytes, firstRow, numRows, block);
+              }
+              bias.forEach((values, b) => {
+                const offset = (tree.firstBias + b * numTokens) * block.stride;
+                uploadRows(device, rows, offset, values[i], sum.rowBytes, firstToken, numTokens, block);
+              });
+              const encoder = device.gpu.createCommandEncoder();
+              const pass = encoder.beginComputePass();
+              for (const { kernel, pipeline, segments, table, numSegments } of launches) {
+                device.gpu.queue.writeBuffer(segments, 0, table);
+                launcher.encode(pass, kernel, pipeline, {
+                  params: [numSegments, block.stride / 16],
+                  buffers: [segments, rows],
+                  numItems: numSegments,
+                });
+              }
+              pass.end();
+              return encoder;
+            };
+            const bytes = numTokens * block.stride;
             await stream.push(
               what,
-              numTokens * block.stride,
+              bytes,
               async (staging) => {
                 const { checked } = device.guard(what, () => {
-                  device.gpu.queue.writeBuffer(x, 0, new Uint8Array(block.stride));
-                  for (const { dst, firstRow, numRows, local } of chunk.runs) {
-                    const offset = local * block.stride;
-                    uploadRows(device, x, offset, sum.rows[dst], sum.rowBytes, firstRow, numRows, block);
-                  }
-                  bias.forEach((values, b) => {
-                    const offset = b * numTokens * block.stride;
-                    uploadRows(device, biases, offset, values[i], sum.rowBytes, firstToken, numTokens, block);
-                  });
-                  device.gpu.queue.writeBuffer(table, 0, entries);
-                  const encoder = device.gpu.createCommandEncoder();
-                  const pass = encoder.beginComputePass();
-                  launcher.encode(pass, kernel, pipeline, {
-                    params: [numTokens, block.stride / 16, bias.length],
-                    buffers: [table, x, biases, out],
-                    numItems: numTokens,
-                  });
-                  pass.end();
-                  encoder.copyBufferToBuffer(out, 0, staging, 0, numTokens * block.stride);
+                  const encoder = submit();
+                  encoder.copyBufferToBuffer(rows, tree.firstTotal * block.stride, staging, 0, bytes);
                   device.gpu.queue.submit([encoder.finish()]);
                 });
                 return [checked];
               },
-              (bytes) => {
-                sum.sinks[i].write(firstToken, numTokens, block, bytes);
+              (result) => {
+                sum.sinks[i].write(firstToken, numTokens, block, result);
                 const last = block === plan.blocks[plan.blocks.length - 1];
                 if (last) sum.progress?.((done += numTokens) / total);
               },
@@ -148,26 +149,4 @@ async function sumRows(context: Context, sum: Sum): Promise<void> {
   } finally {
     lease.release();
   }
-}
-
-/** The kernel's table: rows of the chunk with the ends of ranks and nodes marked; 0, the zero row, behind the last. */
-function sumEntries(
-  rank: RankHandle,
-  firstToken: number,
-  rows: Int32Array,
-  ranksPerNode: number,
-  width: number,
-): Uint32Array {
-  const own = rank.numEntries;
-  const entries = new Uint32Array((rows.length / own) * width);
-  for (let i = 0; i < rows.length; i++) {
-    if (rows[i] < 0) continue;
-    const at = firstToken * own + i;
-    const dst = rank.sendRank[at];
-    const next = (i + 1) % own === 0 ? -1 : rank.sendRank[at + 1];
-    const endsRank = next !== dst ? ENDS_RANK : 0;
-    const endsNode = next < 0 || Math.floor(next / ranksPerNode) !== Math.floor(dst / ranksPerNode) ? ENDS_NODE : 0;
-    entries[Math.floor(i / own) * width + (i % own)] = (rows[i] | endsRank | endsNode) >>> 0;
-  }
-  return entries;
 }

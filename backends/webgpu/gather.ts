@@ -1,8 +1,16 @@
 /** Which rows a chunk of tokens needs: combine uploads these and no others. */
 import type { HandleData, RankHandle } from "../../core/handle/handle.ts";
 
-/** [first, count] of at most `maxTokens` tokens whose entries are at most `maxRows` rows; always at least one token. */
-export function* tokenChunks(rank: RankHandle, maxTokens: number, maxRows: number): Generator<[number, number]> {
+/**
+ * [first, count] of at most `maxTokens` tokens that take at most `maxRows` rows, where a token with n entries takes
+ * cost(n); always at least one token.
+ */
+export function* tokenChunks(
+  rank: RankHandle,
+  maxTokens: number,
+  maxRows: number,
+  cost: (numEntries: number) => number = (numEntries) => numEntries,
+): Generator<[number, number]> {
   const width = rank.numEntries;
   for (let first = 0; first < rank.numTokens; ) {
     let end = first;
@@ -10,8 +18,8 @@ export function* tokenChunks(rank: RankHandle, maxTokens: number, maxRows: numbe
     while (end < rank.numTokens && end - first < maxTokens) {
       let own = 0;
       while (own < width && rank.sendRank[end * width + own] >= 0) own++;
-      if (rows + own > maxRows && end > first) break;
-      rows += own;
+      if (rows + cost(own) > maxRows && end > first) break;
+      rows += cost(own);
       end++;
     }
     yield [first, end - first];
@@ -28,6 +36,14 @@ export interface Run {
   readonly local: number;
 }
 
+export interface GatheredRows {
+  readonly runs: readonly Run[];
+  /** For every entry of the chunk its row in the chunk, -1 for none. */
+  readonly rows: Int32Array;
+  /** Rows of the chunk, those before the first one included. */
+  readonly numRows: number;
+}
+
 /** The rows a chunk of tokens needs, as runs of neighbours, and for every entry its row in the chunk (-1 for none). */
 export function gatherEntries(
   data: HandleData,
@@ -35,7 +51,7 @@ export function gatherEntries(
   firstToken: number,
   numTokens: number,
   firstLocal: number,
-): { runs: Run[]; rows: Int32Array; numRows: number } {
+): GatheredRows {
   const width = rank.numEntries;
   const first = firstToken * width;
   const count = numTokens * width;

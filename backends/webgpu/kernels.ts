@@ -5,6 +5,7 @@ import { type Kernel, rowWorkgroup } from "./launcher.ts";
 
 /** Names of all files in kernels/, for entries that must list what they bundle. */
 export const KERNEL_FILES = [
+  "probe",
   "numbers",
   "divide",
   "row_bf16",
@@ -39,14 +40,13 @@ export function dispatchSlotsKernel(device: Device, topk: number): Kernel {
   return { name: "dispatch_slots", files: ["dispatch_slots"], workgroup: rowWorkgroup(device, topk) };
 }
 
-export function combineKernel(
-  device: Device,
-  dtype: DType,
-  numUnits: number,
-  constants: { NUM_ENTRIES: number; PERMUTED: boolean; MULTI_NODE: boolean },
-): Kernel {
-  const files = ["numbers", `row_${dtype}`, "combine"];
-  return { name: "combine", files, constants, workgroup: rowWorkgroup(device, numUnits) };
+export function combineKernel(device: Device, dtype: DType, numUnits: number, numEntries: number): Kernel {
+  return {
+    name: "combine",
+    files: ["numbers", `row_${dtype}`, "combine"],
+    constants: { NUM_ENTRIES: numEntries },
+    workgroup: rowWorkgroup(device, numUnits),
+  };
 }
 
 export function scaleKernel(device: Device, dtype: DType, numUnits: number): Kernel {

@@ -31,10 +31,13 @@ export class Launcher {
   readonly #text: KernelText;
   readonly #pipelines = new Map<string, Promise<GPUComputePipeline>>();
   readonly #params: GPUBuffer;
+  /** The device's own additions count subnormals as zero. */
+  readonly #deviceFlushes: boolean;
   #slot = 0;
 
-  constructor(device: Device, text: KernelText) {
+  constructor(device: Device, text: KernelText, deviceFlushes: boolean) {
     this.#device = device;
+    this.#deviceFlushes = deviceFlushes;
     this.#text = text;
     this.#params = device.gpu.createBuffer({
       label: "params",
@@ -55,7 +58,7 @@ export class Launcher {
   }
 
   async #compile(kernel: Kernel): Promise<GPUComputePipeline> {
-    const constants = Object.entries(kernel.constants ?? {}).map(
+    const constants = Object.entries({ DEVICE_FLUSHES: this.#deviceFlushes, ...kernel.constants }).map(
       ([name, value]) => `const ${name} = ${typeof value === "number" ? `${value}u` : value};\n`,
     );
     const unit = kernel.unit ? `alias Unit = ${kernel.unit};\n` : "";
@@ -90,6 +93,7 @@ export class Launcher {
         ...launch.buffers.map((buffer, i) => ({ binding: i + 1, resource: { buffer } })),
       ],
     });
+    if (launch.numItems === 0) return;
     const groups = Math.ceil(launch.numItems / kernel.workgroup[1]);
     const most = gpu.limits.maxComputeWorkgroupsPerDimension;
     const width = Math.min(groups, most);

@@ -117,6 +117,8 @@ class LayoutRun {
   readonly #sizes: Sizes;
   readonly #tokensPerChunk: number;
   readonly #tokensPerTile: number;
+  /** Error scopes of what was submitted since the last read. */
+  readonly #checks: Promise<void>[] = [];
 
   constructor(
     context: Context,
@@ -250,7 +252,7 @@ class LayoutRun {
           });
           encoder.copyBufferToBuffer(cut, 0, staging, 3 * list, slotBytes);
         });
-        return [];
+        return this.#checks.splice(0);
       },
       (bytes) => {
         const part = (i: number) => new Int32Array(bytes.buffer, bytes.byteOffset + i * list, list / 4);
@@ -273,19 +275,27 @@ class LayoutRun {
       [buffers.padded, found.padded],
       [buffers.numRows, found.numRows],
     ] as const;
-    for (const [buffer, target] of pairs) {
-      await stream.push(
-        "webgpu kernel layout",
-        target.byteLength,
-        async (staging) => {
-          await this.#submit("webgpu kernel layout", [], (encoder) => {
-            encoder.copyBufferToBuffer(buffer, 0, staging, 0, target.byteLength);
-          });
-          return [];
-        },
-        (bytes) => target.set(new Uint32Array(bytes.buffer, bytes.byteOffset, target.length)),
-      );
-    }
+    await stream.push(
+      "webgpu kernel layout",
+      pairs.reduce((bytes, [, target]) => bytes + target.byteLength, 0),
+      async (staging) => {
+        await this.#submit("webgpu kernel layout", [], (encoder) => {
+          let offset = 0;
+          for (const [buffer, target] of pairs) {
+            encoder.copyBufferToBuffer(buffer, 0, staging, offset, target.byteLength);
+            offset += target.byteLength;
+          }
+        });
+        return this.#checks.splice(0);
+      },
+      (bytes) => {
+        let offset = bytes.byteOffset;
+        for (const [, target] of pairs) {
+          target.set(new Uint32Array(bytes.buffer, offset, target.length));
+          offset += target.byteLength;
+        }
+      },
+    );
   }
 
   async #submit(what: string, steps: readonly Step[], finish?: (encoder: GPUCommandEncoder) => void): Promise<void> {
@@ -302,7 +312,7 @@ class LayoutRun {
       finish?.(encoder);
       device.gpu.queue.submit([encoder.finish()]);
     });
-    await checked;
+    this.#checks.push(checked);
   }
 }
 

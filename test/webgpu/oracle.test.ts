@@ -1,7 +1,14 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createWebGpuBackend, type WebGpuBackend } from "../../backends/webgpu/index.ts";
 import { createOracleBackend } from "../../core/oracle/group.ts";
-import { compareBackends, expectSameTensors, randomNumbers, randomRouting, randomRows, randomShape } from "./samples.ts";
+import {
+  compareBackends,
+  expectSameTensors,
+  randomNumbers,
+  randomRouting,
+  randomRows,
+  randomShape,
+} from "./samples.ts";
 
 const oracle = createOracleBackend();
 const uncaught: string[] = [];
@@ -30,7 +37,8 @@ describe("layout", () => {
       const routing = randomRouting(random, shape, "i32");
       const received = await (await backend.createGroup(shape)).layout(routing, shape.numExperts);
       const expected = await (await oracle.createGroup(shape)).layout(routing, shape.numExperts);
-      const plain = (layouts: typeof received) => layouts.map((rank) => ({ ...rank, isTokenInRank: rank.isTokenInRank() }));
+      const plain = (layouts: typeof received) =>
+        layouts.map((rank) => ({ ...rank, isTokenInRank: rank.isTokenInRank() }));
       expect(plain(received)).toEqual(plain(expected));
     });
   }

@@ -1,29 +1,41 @@
-// Sums the rows that come back for each token, in the one order of design 2.4 and 2.5:
-//   total = bias0 + bias1, or +0
-//   one node:   for each rank:  total += row of the rank
-//   more nodes: for each node:  total += round(sum of its ranks' rows)
-//   row of a rank = its only row, or round(sum of its permuted rows, ascending by expert)
-// One workgroup row per token, its columns striding over the units. An entry of the table is a row of x; two bits say
-// where a rank and a node end. Entries behind the token's last one name row 0, which is all zeros.
+// Sums rows: segment n is the float32 sum of its entries in their order, every partial sum flushed, rounded once to the
+// rows' dtype. Combine runs it in stages over one array of rows (combine.ts): the permuted rows of a rank, the rank rows
+// of a node, the node rows of a token with its biases in front. One workgroup row per segment, its columns striding over
+// the units. Row 0 is all zeros and fills up short lists.
 override COLUMNS: u32;
 override ROWS: u32;
 
 struct Params {
-  numTokens: u32,
+  numSegments: u32,
+  // 16-byte units per row.
   numUnits: u32,
-  numBiases: u32,
 }
 
-const ENDS_RANK = 0x80000000u;
-const ENDS_NODE = 0x40000000u;
-const ROW = 0x3fffffffu;
+// Entries whose place is known before the loop over the columns; longer lists read the rest of the table inside it.
+const NUM_HOISTED = 8u;
+
+struct Sums {
+  low: vec4f,
+  high: vec4f,
+}
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> entries: array<u32>;
-@group(0) @binding(2) var<storage, read> x: array<vec4u>;
-// [numBiases, numTokens] rows.
-@group(0) @binding(3) var<storage, read> bias: array<vec4u>;
-@group(0) @binding(4) var<storage, read_write> out: array<vec4u>;
+// [numSegments, 1 + NUM_ENTRIES]: the row to write, then the rows to add.
+@group(0) @binding(1) var<storage, read> segments: array<u32>;
+@group(0) @binding(2) var<storage, read_write> rows: array<vec4u>;
+
+// First unit of entry i of the segment at `segment`.
+fn first(segment: u32, i: u32) -> u32 {
+  return segments[segment + 1u + min(i, NUM_ENTRIES - 1u)] * params.numUnits;
+}
+
+fn addUnit(sums: ptr<function, Sums>, index: u32) {
+  let unit = rows[index];
+  (*sums).low = add((*sums).low, flush(low(unit)));
+  if (HALVES == 2u) {
+    (*sums).high = add((*sums).high, flush(high(unit)));
+  }
+}
 
 @compute @workgroup_size(COLUMNS, ROWS)
 fn main(
@@ -31,59 +43,34 @@ fn main(
   @builtin(num_workgroups) numGroups: vec3u,
   @builtin(local_invocation_id) local: vec3u,
 ) {
-  let token = (group.y * numGroups.x + group.x) * ROWS + local.y;
-  if (token >= params.numTokens) {
+  let n = (group.y * numGroups.x + group.x) * ROWS + local.y;
+  if (n >= params.numSegments) {
     return;
   }
   let numUnits = params.numUnits;
-  var base: array<u32, NUM_ENTRIES>;
-  var flags: array<u32, NUM_ENTRIES>;
-  for (var i = 0u; i < NUM_ENTRIES; i++) {
-    let entry = entries[token * NUM_ENTRIES + i];
-    base[i] = (entry & ROW) * numUnits;
-    flags[i] = entry;
-  }
+  let segment = n * (1u + NUM_ENTRIES);
+  let goal = segments[segment] * numUnits;
+  let first0 = first(segment, 0u);
+  let first1 = first(segment, 1u);
+  let first2 = first(segment, 2u);
+  let first3 = first(segment, 3u);
+  let first4 = first(segment, 4u);
+  let first5 = first(segment, 5u);
+  let first6 = first(segment, 6u);
+  let first7 = first(segment, 7u);
   for (var unit = local.x; unit < numUnits; unit += COLUMNS) {
-    var totalLow = vec4f();
-    var totalHigh = vec4f();
-    for (var b = 0u; b < params.numBiases; b++) {
-      let term = bias[(b * params.numTokens + token) * numUnits + unit];
-      totalLow = add(totalLow, flush(low(term)));
-      totalHigh = add(totalHigh, flush(high(term)));
+    var sums = Sums();
+    addUnit(&sums, first0 + unit);
+    if (NUM_ENTRIES > 1u) { addUnit(&sums, first1 + unit); }
+    if (NUM_ENTRIES > 2u) { addUnit(&sums, first2 + unit); }
+    if (NUM_ENTRIES > 3u) { addUnit(&sums, first3 + unit); }
+    if (NUM_ENTRIES > 4u) { addUnit(&sums, first4 + unit); }
+    if (NUM_ENTRIES > 5u) { addUnit(&sums, first5 + unit); }
+    if (NUM_ENTRIES > 6u) { addUnit(&sums, first6 + unit); }
+    if (NUM_ENTRIES > 7u) { addUnit(&sums, first7 + unit); }
+    for (var i = NUM_HOISTED; i < NUM_ENTRIES; i++) {
+      addUnit(&sums, first(segment, i) + unit);
     }
-    var nodeLow = vec4f();
-    var nodeHigh = vec4f();
-    var rankLow = vec4f();
-    var rankHigh = vec4f();
-    for (var i = 0u; i < NUM_ENTRIES; i++) {
-      let term = x[base[i] + unit];
-      var termLow = flush(low(term));
-      var termHigh = flush(high(term));
-      if (PERMUTED) {
-        rankLow = add(rankLow, termLow);
-        rankHigh = add(rankHigh, termHigh);
-        if ((flags[i] & ENDS_RANK) == 0u) {
-          continue;
-        }
-        termLow = rounded(rankLow);
-        termHigh = rounded(rankHigh);
-        rankLow = vec4f();
-        rankHigh = vec4f();
-      }
-      if (MULTI_NODE) {
-        nodeLow = add(nodeLow, termLow);
-        nodeHigh = add(nodeHigh, termHigh);
-        if ((flags[i] & ENDS_NODE) == 0u) {
-          continue;
-        }
-        termLow = rounded(nodeLow);
-        termHigh = rounded(nodeHigh);
-        nodeLow = vec4f();
-        nodeHigh = vec4f();
-      }
-      totalLow = add(totalLow, termLow);
-      totalHigh = add(totalHigh, termHigh);
-    }
-    out[token * numUnits + unit] = pack(totalBits(totalLow), totalBits(totalHigh));
+    rows[goal + unit] = pack(totalBits(sums.low), totalBits(sums.high));
   }
 }
