@@ -157,7 +157,7 @@ function definitionOf(text: string, path: DataPath, nodes: number): Definition {
 
 /** What the model says, in the unit that was printed. */
 export function predictFigure(figure: Figure, parameters: Parameters): number {
-  const cost = operationCost({ ...figure, parameters });
+  const cost = operationCost({ ...figure, parameters, explains: false });
   const perUs = (bytes: number) => bytes / cost.timeUs / 1e3;
   switch (figure.definition) {
     case "time":

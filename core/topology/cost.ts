@@ -36,6 +36,8 @@ export interface CostInput {
   readonly health?: LinkHealth;
   /** Replays a handle: nothing about the routing is exchanged. */
   readonly isCached?: boolean;
+  /** False leaves the formulas out: a fit asks a hundred thousand times. */
+  readonly explains?: boolean;
 }
 
 export type TermName = "network" | "nvlink" | "sm" | "epilogue" | "metadata" | "start" | "call";
@@ -83,8 +85,9 @@ export function operationCost(input: CostInput): OperationCost {
   const speed = achieved(input.machine, parameters);
   const bytes = rowBytes(operation, input.hidden, input.rowKind, path);
   const rows = linkRows(path, traffic);
-  const nvlink = linkTerm("nvlink", rows.nvlinkOut, rows.nvlinkIn, bytes, speed.nvlinkBytesPerUs, input.health?.nvlink);
-  const network = linkTerm("network", rows.nicOut, rows.nicIn, bytes, speed.nicBytesPerUs, input.health?.nic);
+  const explains = input.explains ?? true;
+  const nvlink = linkTerm("nvlink", rows, bytes, speed.nvlinkBytesPerUs, input.health?.nvlink, explains);
+  const network = linkTerm("network", rows, bytes, speed.nicBytesPerUs, input.health?.nic, explains);
   const sm = smTerm(input, traffic, bytes, speed);
   const terms: Term[] = [nvlink, network, sm].filter((term) => term !== null && term.timeUs > 0).map(asTerm);
   const main = mainTime(path, parameters, nvlink.timeUs, network.timeUs, sm?.timeUs ?? 0);
@@ -166,14 +169,15 @@ function asTerm(term: RankedTerm | null): Term {
 
 function linkTerm(
   name: "nvlink" | "network",
-  out: Float64Array,
-  into: Float64Array,
+  rows: LinkRows,
   bytes: number,
   bytesPerUs: number,
   health: Float64Array | undefined,
+  explains: boolean,
 ): RankedTerm {
-  const ranksUs = out.map((rows, r) => {
-    const most = Math.max(rows, into[r]) * bytes;
+  const [out, into] = name === "nvlink" ? [rows.nvlinkOut, rows.nvlinkIn] : [rows.nicOut, rows.nicIn];
+  const ranksUs = out.map((sent, r) => {
+    const most = Math.max(sent, into[r]) * bytes;
     return most === 0 ? 0 : most / (bytesPerUs * (health?.[r] ?? 1));
   });
   const rank = indexOfLargest(ranksUs);
@@ -188,7 +192,9 @@ function linkTerm(
     amount,
     rank: isUniform ? -1 : rank,
     direction,
-    formula: `max over ranks of max(${link} out, in) = ${mb(amount)} MB / ${(bytesPerUs / 1e3).toFixed(1)} GB/s${slowed}`,
+    formula: explains
+      ? `max over ranks of max(${link} out, in) = ${mb(amount)} MB / ${(bytesPerUs / 1e3).toFixed(1)} GB/s${slowed}`
+      : "",
     ranksUs,
   };
 }
@@ -216,9 +222,12 @@ function smTerm(input: CostInput, traffic: Traffic, bytes: number, speed: Achiev
     amount: work[rank],
     rank: work.length === 1 ? -1 : rank,
     direction: "",
-    formula: scanned
-      ? `tokens x ranks x scanNs / SMs = ${traffic.numTokens[rank]} x ${traffic.numRanks} x ${input.parameters.scanNs.toFixed(0)} ns / ${numSms}`
-      : `(rows read + written) x time per row / SMs = ${Math.round(work[rank])} x ${(perRowUs * 1e3).toFixed(0)} ns / ${numSms}`,
+    formula:
+      input.explains === false
+        ? ""
+        : scanned
+          ? `tokens x ranks x scanNs / SMs = ${traffic.numTokens[rank]} x ${traffic.numRanks} x ${input.parameters.scanNs.toFixed(0)} ns / ${numSms}`
+          : `(rows read + written) x time per row / SMs = ${Math.round(work[rank])} x ${(perRowUs * 1e3).toFixed(0)} ns / ${numSms}`,
     ranksUs,
   };
 }
@@ -269,7 +278,10 @@ function epilogueTerm(input: CostInput, bytes: number, speed: Achieved): Term {
     amount: most * bytes,
     rank: t.recvRows.length === 1 ? -1 : rank,
     direction: "",
-    formula: `${pass}: ${mb(most * bytes)} MB / ${(speed.hbmBytesPerUs / 1e3).toFixed(0)} GB/s of HBM`,
+    formula:
+      input.explains === false
+        ? ""
+        : `${pass}: ${mb(most * bytes)} MB / ${(speed.hbmBytesPerUs / 1e3).toFixed(0)} GB/s of HBM`,
   };
 }
 

@@ -273,7 +273,7 @@ function ranksText(ranks: readonly number[]): string {
 /** Ranks that come later than the others: nothing is stuck, but a timeout may not know that. */
 function lateness(programs: readonly RankProgram[], timeoutUs: number): DeadlockReport | null {
   const times = programs.map((program) => program.readyUs ?? 0).sort((a, b) => a - b);
-  const typical = times[times.length >> 1];
+  const typical = times[(times.length - 1) >> 1];
   const late = programs.filter((program) => (program.readyUs ?? 0) > typical + Math.max(1, 0.5 * typical));
   if (late.length === 0) return null;
   const most = Math.max(...late.map((program) => (program.readyUs ?? 0) - typical));

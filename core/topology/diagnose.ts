@@ -96,8 +96,10 @@ class Excess {
   nearUs = Number.NaN;
   farUs = Number.NaN;
   readonly #values: Float64Array;
+  readonly #waitUs: ArrayLike<number>;
 
   constructor(waitUs: ArrayLike<number>, options: DiagnoseOptions) {
+    this.#waitUs = waitUs;
     this.numRanks = options.numRanks;
     this.perNode = options.ranksPerNode;
     const n = this.numRanks;
@@ -134,6 +136,14 @@ class Excess {
       }
     }
     return median(found);
+  }
+
+  /** A late rank waits less for the others by as much as it is late, wherever it still waits; null where it never does. */
+  lateness(rank: number): number | null {
+    const still = [...Array(this.numRanks).keys()].filter(
+      (s) => s !== rank && this.#waitUs[rank * this.numRanks + s] > 0.25 * this.typicalUs && this.at(rank, s) < 0,
+    );
+    return still.length < 3 ? null : -median(still.map((s) => this.at(rank, s)));
   }
 
   at(row: number, column: number): number {
@@ -209,6 +219,7 @@ function strongestLink(matrix: Excess): Finding | null {
 
 /** What a rank's column, row and rail say together. */
 function explainRank(matrix: Excess, rank: number): (Finding & { kind: RankFault }) | null {
+  if (matrix.numRanks === 1) return null;
   const isMultiNode = matrix.numRanks > matrix.perNode;
   const near = (other: number) => matrix.sameNode(other, rank);
   const sendNear = matrix.over((row, column) => column === rank && near(row));
@@ -224,8 +235,7 @@ function explainRank(matrix: Excess, rank: number): (Finding & { kind: RankFault
     const excessUs = excess(sendNear, sendFar);
     const low = (value: number, typical: number) => Number.isNaN(value) || value <= -0.5 * Math.min(excessUs, typical);
     if (low(recvNear, matrix.nearUs) && low(recvFar, matrix.farUs)) {
-      // Waits for a late rank hold its lateness and what its rows queue behind then: the smaller one is closer to it.
-      return { kind: "late-rank", rank, excessUs: -excess(-sendNear, -sendFar) };
+      return { kind: "late-rank", rank, excessUs: matrix.lateness(rank) ?? excessUs };
     }
     return { kind: !isMultiNode && high(recvNear) ? "slow-nvlink" : "slow-sender", rank, excessUs };
   }
