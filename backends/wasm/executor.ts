@@ -71,11 +71,11 @@ export interface Executor {
   run(task: Task): void;
 }
 
-/** Bytes of one lane's scratch: [program or table | tails | staged rows]. */
+/** Bytes of one lane's scratch: [tables of addresses | tails | staged rows]. */
 export const LANE_BYTES = 1 << 20;
 
 /** Entries of one token that a lane's scratch has room for, in the worst case of a row each from another memory. */
-export const MAX_ENTRIES = 4096;
+export const MAX_ENTRIES = 1024;
 
 interface Kernels {
   [name: string]: (...args: number[]) => void;
@@ -85,6 +85,7 @@ interface Kernels {
 export function makeExecutor(module: WebAssembly.Module, lane: number): Executor {
   const laneBytes = 1 << 20;
   const tableBytes = 1 << 18;
+  const tableWords = 1 << 14;
   const tailBytes = 1 << 16;
   const stageBytes = laneBytes - tableBytes - tailBytes;
   const slabs = new Map<number, Lane>();
@@ -172,73 +173,75 @@ export function makeExecutor(module: WebAssembly.Module, lane: number): Executor
     }
   }
 
-  /** What to do with each entry of a token (codes of kernels/combine.ts); whether that is more than adding. */
-  function writeCodes(task: Task & { op: "combine" }, slab: Lane, entry: number, end: number, at: number): boolean {
-    const rankOf = (index: number) => (index < end ? control[task.sendRank + index] : -1);
-    const nodeOf = (rank: number) => (rank < 0 ? -1 : Math.floor(rank / task.ranksPerNode));
-    let tree = false;
-    let nodeHasMore = false;
-    for (let i = entry; i < end; i++, at += 2) {
-      const rank = rankOf(i);
-      const lastOfRank = rankOf(i + 1) !== rank;
-      const alone = lastOfRank && (i === entry || rankOf(i - 1) !== rank);
-      const lastOfNode = lastOfRank && nodeOf(rankOf(i + 1)) !== nodeOf(rank);
-      // A node that one rank answers for rounds nothing anew: its row goes to the total directly.
-      if (!task.oneNode && (i === entry || nodeOf(rankOf(i - 1)) !== nodeOf(rank))) {
-        let next = i;
-        while (rankOf(next) === rank) next++;
-        nodeHasMore = nodeOf(rankOf(next)) === nodeOf(rank);
-      }
-      const inNode = !task.oneNode && nodeHasMore;
-      let code = 0;
-      if (!alone) code = 2 | (lastOfRank ? (inNode ? 8 : 4) : 0);
-      else if (inNode) code = 1;
-      if (inNode && lastOfNode) code |= 16;
-      slab.words[at] = code;
-      if (code !== 0) tree = true;
-    }
-    return tree;
-  }
-
   function combine(task: Task & { op: "combine" }, first: number, last: number): void {
     const { x, bias, out, width, staged } = task;
     const { rowBytes } = x[0];
+    const kernel = "sum" + task.dtype;
+    const rankAt = (entry: number, end: number) => (entry < end ? control[task.sendRank + entry] : -1);
+    const nodeOf = (rank: number) => (rank < 0 ? -1 : Math.floor(rank / task.ranksPerNode));
     for (let token = first; token < last; token++) {
       const begin = token * width;
       let end = begin;
       while (end < begin + width && control[task.sendRank + end] >= 0) end++;
       const refOf = (entry: number) => (staged ? x[0] : x[control[task.sendRank + entry]]);
-      const rowOf = (entry: number) => (staged ? entry : control[task.sendRow + entry]);
       const slab = end > begin ? home(refOf(begin), out) : home(out);
-      const count = bias.length + end - begin;
-      const program = slab.table >> 2;
-      for (let i = 0; i < bias.length; i++) slab.words[program + 2 * i + 1] = 0;
-      const tree = writeCodes(task, slab, begin, end, program + 2 * bias.length + 1);
-      // Rows of other memories are staged; a program that needs more room than there is goes by columns.
-      let outside = out.slab === slab.id ? 0 : 1;
-      for (const ref of bias) if (ref.slab !== slab.id) outside++;
-      for (let entry = begin; entry < end; entry++) if (refOf(entry).slab !== slab.id) outside++;
-      const room = outside === 0 ? rowBytes : Math.floor(stageBytes / outside / 64 - 2) * 64;
-      const step = Math.min(rowBytes, Math.max(64, room));
+      const { words, kernels } = slab;
+      // Rows of other memories and partial sums take room; a token that needs more than there is goes by columns.
+      let numStaged = 1 + bias.length;
+      for (let entry = begin; entry < end; entry++) {
+        const rank = rankAt(entry, end);
+        if (refOf(entry).slab !== slab.id) numStaged++;
+        if (rankAt(entry + 1, end) === rank) numStaged++;
+        if (!task.oneNode) numStaged++;
+      }
+      const step = Math.min(rowBytes, Math.floor(stageBytes / numStaged / 64 - 2) * 64);
       const stride = Math.ceil(step / 64 + 1) * 64;
       for (let piece = 0; piece < rowBytes; piece += step) {
         const bytes = Math.min(step, rowBytes - piece);
-        let stage = slab.stage;
+        let free = slab.stage;
         const place = (ref: RowsRef, row: number) => {
           const from = addressOf(ref, row) + piece;
           if (ref.slab === slab.id) return from;
-          const at = bring(slab, ref, from, bytes, stage);
-          stage += stride;
-          return at;
+          free += stride;
+          return bring(slab, ref, from, bytes, free - stride);
         };
-        for (let i = 0; i < bias.length; i++) slab.words[program + 2 * i] = place(bias[i], token);
-        for (let entry = begin; entry < end; entry++) {
-          slab.words[program + 2 * (bias.length + entry - begin)] = place(refOf(entry), rowOf(entry));
+        // Three lists of addresses: what the total adds, what the node adds, what the rank adds.
+        const total = slab.table >> 2;
+        const node = total + tableWords;
+        const rank = node + tableWords;
+        let numTotal = 0;
+        for (const ref of bias) words[total + numTotal++] = place(ref, token);
+        let entry = begin;
+        while (entry < end) {
+          const thisNode = nodeOf(rankAt(entry, end));
+          let numNode = 0;
+          while (entry < end && (task.oneNode || nodeOf(rankAt(entry, end)) === thisNode)) {
+            const thisRank = rankAt(entry, end);
+            let numRank = 0;
+            for (; rankAt(entry, end) === thisRank; entry++) {
+              words[rank + numRank++] = place(refOf(entry), staged ? entry : control[task.sendRow + entry]);
+            }
+            // A single row is its own sum: rounding it again changes nothing that the next sum would see.
+            if (numRank > 1) {
+              kernels[kernel](rank << 2, numRank, free, bytes);
+              words[rank] = free;
+              free += stride;
+            }
+            if (task.oneNode) words[total + numTotal++] = words[rank];
+            else words[node + numNode++] = words[rank];
+          }
+          if (task.oneNode) break;
+          if (numNode > 1) {
+            kernels[kernel](node << 2, numNode, free, bytes);
+            words[node] = free;
+            free += stride;
+          }
+          words[total + numTotal++] = words[node];
         }
         const to = addressOf(out, token) + piece;
-        const target = out.slab === slab.id ? to : stage;
-        slab.kernels[(tree ? "sumTree" : "sum") + task.dtype](slab.table, count, target, bytes);
-        if (target !== to || out.slab !== slab.id) bytesAt(out).set(slab.bytes.subarray(target, target + bytes), to);
+        const target = out.slab === slab.id ? to : free;
+        kernels[kernel](slab.table, numTotal, target, bytes);
+        if (out.slab !== slab.id) bytesAt(out).set(slab.bytes.subarray(target, target + bytes), to);
       }
     }
   }

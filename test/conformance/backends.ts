@@ -31,6 +31,13 @@ const webgpu = (label: string, options: { maxBufferBytes?: number; memoryBudgetB
     }),
 });
 
+/** The CUDA library on the CPU: ranks spread over that many emulated devices, several of them on one. */
+const emulated = (devices: number, combinePath: "push" | "pull" = "push"): Candidate => ({
+  name: `cuda-emulated, devices: ${devices}${combinePath === "pull" ? ", combine pulls" : ""}`,
+  open: async () =>
+    (await import("../../backends/cuda/index.ts")).createCudaBackend({ emulated: true, devices, combinePath }),
+});
+
 export const CANDIDATES: readonly Candidate[] = [
   named("oracle"),
   wasm(0),
@@ -39,6 +46,12 @@ export const CANDIDATES: readonly Candidate[] = [
   wasm(8),
   webgpu("webgpu"),
   webgpu("webgpu in chunks", { maxBufferBytes: 4096, memoryBudgetBytes: 2 ** 20 }),
+  emulated(1),
+  emulated(2),
+  emulated(4),
+  emulated(8),
+  emulated(8, "pull"),
+  named("cuda"),
 ];
 
 /** The backend, or the reason why it cannot run here. */

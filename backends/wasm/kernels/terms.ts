@@ -104,15 +104,6 @@ export function roundFp16(value: v128): v128 {
   return v128.bitselect(i32x4.splat(0x7e00), code, isNaN4(value));
 }
 
-/** A partial sum as the row that crosses the link: rounded to the dtype and back. */
-// @ts-ignore: decorator
-@inline
-export function roundTrip(dtype: i32, value: v128): v128 {
-  if (dtype == BF16) return roundBf16(value);
-  if (dtype == FP16) return fp16Term(roundFp16(value));
-  return value;
-}
-
 /** Rounds a block of totals and writes its codes at `at`. */
 // @ts-ignore: decorator
 @inline
