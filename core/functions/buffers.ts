@@ -2,6 +2,7 @@
 import type { BufferMemory, Group } from "../backend.ts";
 import { elementBytes } from "../dtype/dtype.ts";
 import { InvalidArgument } from "../errors.ts";
+import type { Handle } from "../handle/handle.ts";
 import type { AnyTensor } from "../tensor.ts";
 import { type BufferBytes, fusedBufferBytes, type HybridEpSizes, hybridEpBufferBytes } from "./bufferSize.ts";
 
@@ -14,13 +15,26 @@ export interface CommBuffer extends BufferBytes {
 let buffer: CommBuffer | null = null;
 let numSms = 20;
 
+/** Two calls that start together must not both allocate: the second finds what the first one made. */
+let turn: Promise<unknown> = Promise.resolve();
+function inTurn<T>(work: () => Promise<T>): Promise<T> {
+  const result = turn.then(work);
+  turn = result.catch(() => {});
+  return result;
+}
+
 /** Bytes of one row at no less than 2 bytes an element, so that a combine fits wherever an fp8 dispatch did. */
 export function getHiddenBytes(x: Pick<AnyTensor, "dtype" | "shape">): number {
   return x.shape[x.shape.length - 1] * Math.max(elementBytes(x.dtype), 2);
 }
 
 /** The cached buffer, or a new one when there is none, the group differs, or either size is too small. */
-export async function getBuffer(group: Group, hiddenBytes: number): Promise<CommBuffer> {
+export function getBuffer(group: Group, hiddenBytes: number): Promise<CommBuffer> {
+  expectWhole("hiddenBytes", hiddenBytes, 1);
+  return inTurn(() => bufferFor(group, hiddenBytes));
+}
+
+async function bufferFor(group: Group, hiddenBytes: number): Promise<CommBuffer> {
   const needed = fusedBufferBytes(group, hiddenBytes);
   const fits =
     buffer !== null &&
@@ -48,14 +62,7 @@ export function resetBuffer(): void {
 
 /** SMs of the fused operations (set_deepep_num_sms). Throws InvalidArgument below 1; odd numbers are fine here. */
 export function setNumSms(value: number): void {
-  if (!Number.isSafeInteger(value) || value < 1) {
-    throw new InvalidArgument({
-      name: "numSms",
-      expected: "a whole number of at least 1",
-      received: `${value}`,
-      remedy: "pass how many SMs the operations may use",
-    });
-  }
+  expectWhole("numSms", value, 1);
   numSms = value;
   buffer?.group.setNumSms(value);
 }
@@ -82,7 +89,7 @@ export interface HybridEpBuffer extends CommBuffer {
 let hybridEpBuffer: HybridEpBuffer | null = null;
 
 /** Allocates the hybrid-ep buffer for `seqLen` tokens per rank ahead of the first run. */
-export async function initHybridEpBuffer(
+export function initHybridEpBuffer(
   group: Group,
   hiddenDim: number,
   seqLen: number,
@@ -94,15 +101,18 @@ export async function initHybridEpBuffer(
 ): Promise<HybridEpBuffer> {
   const { numRanks, ranksPerNode } = group;
   const sizes = { numRanks, ranksPerNode, hiddenDim, seqLen, numLocalExperts, fp8Dispatch };
-  return allocateHybridEp(group, sizes, { numSmsDispatchApi, numSmsCombineApi, ...more }, 0);
+  return inTurn(() => allocateHybridEp(group, sizes, { numSmsDispatchApi, numSmsCombineApi, ...more }, 0));
 }
 
+/** What one run needs of the buffer. */
+export type HybridEpNeed = Omit<HybridEpSizes, "numRanks" | "ranksPerNode">;
+
 /** The hybrid-ep buffer for this run: made on first use, kept while it fits, regrown (and counted) when it does not. */
-export async function hybridEpBufferFor(
-  group: Group,
-  need: Omit<HybridEpSizes, "numRanks" | "ranksPerNode">,
-  options: HybridEpOptions,
-): Promise<HybridEpBuffer> {
+export function hybridEpBufferFor(group: Group, need: HybridEpNeed, options: HybridEpOptions): Promise<HybridEpBuffer> {
+  return inTurn(() => fittingHybridEp(group, need, options));
+}
+
+async function fittingHybridEp(group: Group, need: HybridEpNeed, options: HybridEpOptions): Promise<HybridEpBuffer> {
   const { numRanks, ranksPerNode } = group;
   const sizes = { numRanks, ranksPerNode, ...need };
   if (hybridEpBuffer === null || hybridEpBuffer.group !== group) return allocateHybridEp(group, sizes, options, 0);
@@ -114,9 +124,35 @@ export async function hybridEpBufferFor(
     hiddenDim: Math.max(need.hiddenDim, have.sizes.hiddenDim),
     seqLen: Math.max(need.seqLen, have.sizes.seqLen),
     numLocalExperts: Math.max(need.numLocalExperts, have.sizes.numLocalExperts),
-    fp8Dispatch: need.fp8Dispatch && have.sizes.fp8Dispatch,
+    // Below 4 columns fp8 rows with their scale are the wider ones.
+    fp8Dispatch: need.fp8Dispatch || have.sizes.fp8Dispatch,
   };
   return allocateHybridEp(group, grown, options, have.numReallocations + 1);
+}
+
+interface HybridEpRun {
+  readonly group: Group;
+  readonly need: HybridEpNeed;
+  readonly options: HybridEpOptions;
+}
+const runs = new WeakMap<Handle, HybridEpRun>();
+
+/** Notes which run made a handle, so that its combine finds the same group and buffer whatever ran in between. */
+export function rememberHybridEpRun(handle: Handle, run: HybridEpRun): void {
+  runs.set(handle, run);
+}
+
+/** The buffer for the run that made `handle`; for a handle from elsewhere, the buffer at hand. */
+export async function hybridEpBufferOf(handle: Handle): Promise<HybridEpBuffer> {
+  const run = runs.get(handle);
+  if (run !== undefined) return hybridEpBufferFor(run.group, run.need, run.options);
+  if (hybridEpBuffer !== null) return hybridEpBuffer;
+  throw new InvalidArgument({
+    name: "handle",
+    expected: "one of a dispatch of this process, or a hybrid-ep buffer",
+    received: "neither",
+    remedy: "call initHybridEpBuffer or HybridEPDispatch.forward first",
+  });
 }
 
 /** The cached hybrid-ep buffer, or null (Megatron's `_hybrid_ep_buffer`). */
@@ -136,9 +172,22 @@ async function allocateHybridEp(
   options: HybridEpOptions,
   numReallocations: number,
 ): Promise<HybridEpBuffer> {
+  expectWhole("hiddenDim", sizes.hiddenDim, 1);
+  expectWhole("seqLen", sizes.seqLen, 0);
+  expectWhole("numLocalExperts", sizes.numLocalExperts, 1);
   resetHybridEpBuffer();
   const bytes = hybridEpBufferBytes(sizes);
   const memory = await group.allocateBuffer(bytes.numNvlBytes + bytes.numRdmaBytes);
   hybridEpBuffer = { group, ...bytes, memory, sizes, options, numReallocations };
   return hybridEpBuffer;
+}
+
+function expectWhole(name: string, value: number, least: number): void {
+  if (Number.isSafeInteger(value) && value >= least) return;
+  throw new InvalidArgument({
+    name,
+    expected: `a whole number of at least ${least}`,
+    received: `${value}`,
+    remedy: "correct the argument",
+  });
 }

@@ -3,9 +3,10 @@ import type { Group, StreamOptions } from "../backend.ts";
 import type { EventOverlap } from "../event.ts";
 import type { Handle } from "../handle/handle.ts";
 import { type AnyTensor, type Tensor, tensor } from "../tensor.ts";
-import { getBuffer, getHiddenBytes } from "./buffers.ts";
+import { type CommBuffer, getBuffer, getHiddenBytes } from "./buffers.ts";
 import type { FunctionContext } from "./context.ts";
 import { toFloat32 } from "./gradients.ts";
+import { expectMatrices } from "./validate.ts";
 
 export interface FusedOptions {
   /** Resolve before the device is done; `event` says when it is. Default false. */
@@ -60,7 +61,7 @@ export const FusedDispatch = {
     options: FusedDispatchOptions = {},
   ): Promise<FusedDispatchOutput> {
     const flags = flagsOf(options);
-    await getBuffer(group, getHiddenBytes(x[0]));
+    await ensureBuffer(group, x);
     const result = await group.dispatch({
       kind: "fused",
       x,
@@ -100,7 +101,7 @@ export const FusedDispatch = {
     _gradHandle: null = null,
   ) {
     const { group, handle, options } = ctx.restore<SavedDispatch>(OWNERS.dispatch);
-    await getBuffer(group, getHiddenBytes(gradOutput[0]));
+    await ensureBuffer(group, gradOutput);
     const topkWeights = gradTokenProbs && (await toFloat32(gradTokenProbs));
     const result = await group.combine({ handle, x: gradOutput, topkWeights, probs: null, bias: [], ...options });
     if (options.asyncFinish) await result.event.currentStreamWait();
@@ -129,7 +130,7 @@ export const FusedCombine = {
     options: FusedOptions & Pick<StreamOptions, "previousEvent"> = {},
   ): Promise<{ combinedX: readonly AnyTensor[]; combinedTopkWeights: null; event: EventOverlap }> {
     const flags = flagsOf(options);
-    await getBuffer(group, getHiddenBytes(x[0]));
+    await ensureBuffer(group, x);
     const previousEvent = options.previousEvent ?? null;
     const request = { handle, x, topkWeights: null, probs: null, bias: [], previousEvent, ...flags };
     const result = await group.combine(request);
@@ -141,7 +142,7 @@ export const FusedCombine = {
   /** A dispatch of the output gradient with the cached handle. */
   async backward(ctx: FunctionContext, gradOutput: readonly AnyTensor[], previousEvent: EventOverlap | null = null) {
     const { group, handle, options } = ctx.restore<SavedDispatch>(OWNERS.combine);
-    await getBuffer(group, getHiddenBytes(gradOutput[0]));
+    await ensureBuffer(group, gradOutput);
     const request = { kind: "fused", x: gradOutput, scales: null, handle, previousEvent, ...options } as const;
     const result = await group.dispatch(request);
     if (options.asyncFinish) await result.event.currentStreamWait();
@@ -154,6 +155,12 @@ export const FusedCombine = {
     };
   },
 } as const;
+
+/** The communication buffer for rows like those of `x`. Throws InvalidArgument when a local rank's tensor is missing. */
+export async function ensureBuffer(group: Group, x: readonly AnyTensor[]): Promise<CommBuffer> {
+  expectMatrices(group, x);
+  return getBuffer(group, getHiddenBytes(x[0]));
+}
 
 /** [L] i64 counts of each local rank, from the handle. */
 export async function tokensPerExpert(handle: Handle): Promise<Tensor<"i64">[]> {

@@ -1,13 +1,21 @@
 /** HybridEPDispatch and HybridEPCombine: Megatron-Core's expert-major autograd functions (fused_a2a.py; design 2.5, 2.6). */
 import type { Group } from "../backend.ts";
+import { elementBytes } from "../dtype/dtype.ts";
 import { InvalidArgument } from "../errors.ts";
 import type { EventOverlap } from "../event.ts";
 import type { Handle } from "../handle/handle.ts";
 import type { AnyTensor } from "../tensor.ts";
-import { cachedHybridEpBuffer, type HybridEpOptions, hybridEpBufferFor } from "./buffers.ts";
+import {
+  type HybridEpNeed,
+  type HybridEpOptions,
+  hybridEpBufferFor,
+  hybridEpBufferOf,
+  rememberHybridEpRun,
+} from "./buffers.ts";
 import type { FunctionContext } from "./context.ts";
 import { tokensPerExpert } from "./fused.ts";
 import { toFloat32 } from "./gradients.ts";
+import { expectMatrices } from "./validate.ts";
 
 /** Upstream pads uneven inputs to this many tokens; here uneven inputs just work and nothing is padded to it. */
 export const HYBRIDEP_TOKEN_ALIGNMENT = 64;
@@ -59,10 +67,9 @@ export const HybridEPDispatch = {
     numLocalExperts: number,
     options: HybridEpDispatchOptions = {},
   ): Promise<HybridEpDispatchOutput> {
+    const need = hybridEpNeed(group, x, numLocalExperts);
     const numExperts = numLocalExperts * group.numRanks;
-    const fp8Dispatch = x[0].dtype === "fp8e4m3" || x[0].dtype === "u8";
-    const need = { hiddenDim: x[0].shape[1], seqLen: mostRows(x), numLocalExperts, fp8Dispatch };
-    const sms = { numSmsDispatchApi: 24, numSmsCombineApi: 24, numSmsPreprocessingApi: 108, ...options };
+    const sms = { ...HYBRIDEP_DEFAULTS, ...options };
     await hybridEpBufferFor(group, need, sms);
     const result = await group.dispatch({
       kind: "hybrid-ep",
@@ -78,6 +85,7 @@ export const HybridEPDispatch = {
       },
       numSms: sms.numSmsDispatchApi ?? undefined,
     });
+    rememberHybridEpRun(result.handle, { group, need, options: sms });
     ctx.save<Saved>(OWNERS.dispatch, { group, handle: result.handle });
     return {
       dispatchedHidden: result.x,
@@ -99,8 +107,10 @@ export const HybridEPDispatch = {
     _gradHandle: null = null,
   ) {
     const { group, handle } = ctx.restore<Saved>(OWNERS.dispatch);
+    const { options } = await hybridEpBufferOf(handle);
     const probs = gradProbs && (await toFloat32(gradProbs));
-    const result = await group.combine({ handle, x: gradX, topkWeights: null, probs, bias: [] });
+    const numSms = options.numSmsCombineApi ?? undefined;
+    const result = await group.combine({ handle, x: gradX, topkWeights: null, probs, bias: [], numSms });
     return {
       gradX: result.x,
       gradRoutingMap: null,
@@ -122,7 +132,8 @@ export const HybridEPDispatch = {
 export const HybridEPCombine = {
   /**
    * Sums a token's permuted rows on each rank (ascending by expert, rounded to x's dtype), then over the ranks.
-   * x: [P, hidden] bf16, fp16 or fp32. The group is the one of the last dispatch's buffer, as upstream.
+   * x: [P, hidden] bf16, fp16 or fp32. The group is the one whose dispatch made the handle; for a handle from a file, the
+   * one of the hybrid-ep buffer, as upstream.
    */
   async forward(
     ctx: FunctionContext,
@@ -130,17 +141,8 @@ export const HybridEPCombine = {
     handle: Handle,
     options: Pick<HybridEpDispatchOptions, "numPermutedTokens" | "padMultiple" | "fused"> = {},
   ): Promise<{ combinedHidden: readonly AnyTensor[]; event: EventOverlap }> {
-    const buffer = cachedHybridEpBuffer();
-    if (buffer === null) {
-      throw new InvalidArgument({
-        name: "HybridEPCombine.forward",
-        expected: "a hybrid-ep buffer",
-        received: "none",
-        remedy: "call initHybridEpBuffer or HybridEPDispatch.forward first",
-      });
-    }
     await checkRows(handle, options);
-    const { group, options: sms } = buffer;
+    const { group, options: sms } = await hybridEpBufferOf(handle);
     const numSms = sms.numSmsCombineApi ?? undefined;
     const result = await group.combine({ handle, x, topkWeights: null, probs: null, bias: [], numSms });
     ctx.save<Saved>(OWNERS.combine, { group, handle });
@@ -150,38 +152,64 @@ export const HybridEPCombine = {
   /** Dispatch with permute and the cached handle; padding rows are 0. */
   async backward(ctx: FunctionContext, gradX: readonly AnyTensor[]) {
     const { group, handle } = ctx.restore<Saved>(OWNERS.combine);
-    const result = await group.dispatch({ kind: "hybrid-ep", x: gradX, scales: null, handle });
+    const { options } = await hybridEpBufferOf(handle);
+    const numSms = options.numSmsDispatchApi ?? undefined;
+    const result = await group.dispatch({ kind: "hybrid-ep", x: gradX, scales: null, handle, numSms });
     return { gradX: result.x, gradHandle: null, gradNumPermutedTokens: null, gradPadMultiple: null, gradFused: null };
   },
 } as const;
 
+/** SMs of each stage when the caller names none (Megatron's defaults). */
+export const HYBRIDEP_DEFAULTS: HybridEpOptions = {
+  numSmsDispatchApi: 24,
+  numSmsCombineApi: 24,
+  numSmsPreprocessingApi: 108,
+};
+
+/** What a dispatch of `x` needs of the buffer. Throws InvalidArgument when x is no list of matrices. */
+export function hybridEpNeed(group: Group, x: readonly AnyTensor[], numLocalExperts: number): HybridEpNeed {
+  const [, hidden] = expectMatrices(group, x);
+  const seqLen = x.reduce((most, value) => Math.max(most, value.shape[0]), 0);
+  const bytes = elementBytes(x[0].dtype);
+  // The size formula counts 2-byte columns: an fp32 row is as wide as a bf16 row of twice the columns.
+  return { hiddenDim: (hidden * Math.max(bytes, 2)) / 2, seqLen, numLocalExperts, fp8Dispatch: bytes === 1 };
+}
+
+/** [L] padded counts of each local rank; with a fixed row budget they stay where they are until someone asks. */
+export async function paddedCounts(handle: Handle, group: Group): Promise<AnyTensor<"i64">[]> {
+  const { meta } = handle;
+  if (handle.isOnHost || meta.numPermutedTokens === null) return tokensPerExpert(handle);
+  return meta.localRanks.map((_, i) => ({
+    dtype: "i64",
+    shape: [meta.numExperts / meta.numRanks],
+    backend: group.backend,
+    download: async () => (await tokensPerExpert(handle))[i],
+    free: () => {},
+  }));
+}
+
 /** The settings given to combine are the handle's own, or absent: anything else would be silently wrong rows. */
-async function checkRows(
+export async function checkRows(
   handle: Handle,
   options: Pick<HybridEpDispatchOptions, "numPermutedTokens" | "padMultiple">,
 ): Promise<void> {
-  const { padMultiple } = handle.meta;
+  const { padMultiple, numPermutedTokens: fixed } = handle.meta;
   const padGiven = Math.max(1, options.padMultiple ?? padMultiple);
   if (padGiven !== padMultiple) throw differs("padMultiple", `${padMultiple}`, `${padGiven}`);
-  if (options.numPermutedTokens === undefined || options.numPermutedTokens === null) return;
-  const data = await handle.data();
-  for (const rank of data.ranks) {
-    if (rank.numRows === options.numPermutedTokens) continue;
-    if (handle.meta.numPermutedTokens === null && data.ranks.length > 1) continue;
-    throw differs("numPermutedTokens", `${rank.numRows}`, `${options.numPermutedTokens}`, rank.rank);
-  }
+  const given = options.numPermutedTokens ?? fixed;
+  if (given === fixed) return;
+  if (fixed !== null) throw differs("numPermutedTokens", `${fixed}`, `${given}`);
+  // After an exact dispatch Megatron passes the size it learned, which differs from rank to rank.
+  const { ranks } = await handle.data();
+  if (ranks.some((rank) => rank.numRows === given)) return;
+  throw differs("numPermutedTokens", ranks.map((rank) => rank.numRows).join(" or "), `${given}`);
 }
 
-function differs(name: string, expected: string, received: string, rank?: number): InvalidArgument {
+function differs(name: string, expected: string, received: string): InvalidArgument {
   return new InvalidArgument({
     name,
     expected: `${expected} as the handle's dispatch`,
     received,
-    where: rank === undefined ? {} : { rank },
     remedy: "pass the value the dispatch was given, or none",
   });
-}
-
-function mostRows(x: readonly AnyTensor[]): number {
-  return x.reduce((most, value) => Math.max(most, value.shape[0]), 0);
 }

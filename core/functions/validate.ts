@@ -184,6 +184,14 @@ function expectRows(name: string, value: Tensor, rows: number, rank: number): vo
   });
 }
 
+/** Shape of the first of one matrix of rows per local rank. Throws InvalidArgument when there is none. */
+export function expectMatrices(group: Pick<Group, "localRanks">, x: readonly AnyTensor[]): readonly [number, number] {
+  expectCount("x", x.length, group);
+  expectTensor("x", x[0], ROW_DTYPES, [null, null], { rank: group.localRanks[0] });
+  refuse(x[0].shape[1] < 1, "x", "at least 1 column", "0", group.localRanks[0]);
+  return [x[0].shape[0], x[0].shape[1]];
+}
+
 function expectCount(name: string, count: number, group: Pick<Group, "localRanks">): void {
   refuse(
     count !== group.localRanks.length,

@@ -88,6 +88,11 @@ export class Handle {
     return new Handle(data.meta, data, native);
   }
 
+  /** Whether `data()` is at hand, without a copy from a device. */
+  get isOnHost(): boolean {
+    return typeof this.#source !== "function";
+  }
+
   async data(): Promise<HandleData> {
     if (typeof this.#source === "function") this.#source = await this.#source();
     return this.#source;
