@@ -1,8 +1,9 @@
 /** Inputs of an operation: what can be checked without copying anything from a device, and the library's view of them. */
 import type { RoutingInput } from "../../core/backend.ts";
 import { arrayConstructor } from "../../core/dtype/dtype.ts";
+import { InvalidArgument } from "../../core/errors.ts";
 import { type AnyTensor, isHostTensor, type Tensor, toHost } from "../../core/tensor.ts";
-import type { NativeArray } from "./native.ts";
+import type { NativeArray, NativeTensorRef } from "./native.ts";
 import { CudaTensor, dtypeIndex, matrixOf, type TensorOwner } from "./tensor.ts";
 
 /** True for a tensor that lives on a device of this group's backend. */
@@ -42,4 +43,18 @@ export function nativeArray(value: AnyTensor): NativeArray {
 
 export function nativeArrays(values: readonly AnyTensor[]): NativeArray[] {
   return values.map(nativeArray);
+}
+
+/** The library's references of an earlier result's tensors. Throws InvalidArgument for one that is not on this group's devices. */
+export function refsOf(owner: TensorOwner, values: readonly AnyTensor[] | null): NativeTensorRef[] | null {
+  if (values === null) return null;
+  return values.map((value) => {
+    if (isResident(owner, value)) return value.ref;
+    throw new InvalidArgument({
+      name: "into",
+      expected: "an earlier result on this group's devices",
+      received: "tensors in host memory or of another group",
+      remedy: "pass the result of an operation with device-resident inputs",
+    });
+  });
 }

@@ -52,7 +52,9 @@ export function loadAddon(variant: Variant): NativeAddon {
   if (addon !== null) return addon;
   const backend = variant === "cuda" ? "cuda" : "cuda-emulated";
   const tried = attempts.map(({ path, outcome }) => `${path} (${outcome})`).join(", ");
-  throw new Unavailable(`backend ${backend}: its native addon did not load; tried ${tried}; ${remedy(variant, attempts)}`);
+  throw new Unavailable(
+    `backend ${backend}: its native addon did not load; tried ${tried}; ${remedy(variant, attempts)}`,
+  );
 }
 
 function candidates(variant: Variant): string[] {
@@ -99,7 +101,11 @@ function remedy(variant: Variant, attempts: readonly Attempt[]): string {
 const CUDA_FOLDERS = ["CUDA_HOME", "CUDA_PATH"];
 
 /** The first of: a variable that names it, a toolkit folder's bin, PATH, /usr/local/cuda. */
-function findTool(variables: readonly string[], names: readonly string[], homes: readonly string[] = []): string | null {
+function findTool(
+  variables: readonly string[],
+  names: readonly string[],
+  homes: readonly string[] = [],
+): string | null {
   for (const variable of variables) {
     const value = process.env[variable];
     if (value !== undefined && existsSync(value)) return value;

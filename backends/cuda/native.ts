@@ -181,7 +181,8 @@ export interface NativeLayoutRequest {
   readonly numRanks: number;
   readonly numNodes: number;
   readonly perRank: readonly Int32Array[];
-  readonly perNode: readonly Int32Array[];
+  /** Null with one node. */
+  readonly perNode: readonly Int32Array[] | null;
   readonly perExpert: readonly Int32Array[];
   readonly tokenInRank: readonly Uint8Array[];
 }
@@ -270,13 +271,7 @@ export interface NativeAddon {
   groupReserve(group: NativeGroup, bytes: number): Promise<void>;
   groupRelease(group: NativeGroup): Promise<void>;
   groupMemory(group: NativeGroup, local: number): Promise<NativeMemory>;
-  tensorCreate(
-    group: NativeGroup,
-    local: number,
-    dtype: number,
-    rows: number,
-    columns: number,
-  ): Promise<NativeTensor>;
+  tensorCreate(group: NativeGroup, local: number, dtype: number, rows: number, columns: number): Promise<NativeTensor>;
   tensorInfo(tensor: NativeTensorRef): NativeTensor;
   tensorsWrite(copies: readonly NativeCopy[]): Promise<void>;
   tensorsRead(copies: readonly NativeCopy[]): Promise<void>;
@@ -291,11 +286,7 @@ export interface NativeAddon {
   handleMeta(handle: NativeHandle): NativeHandleMeta;
   handleSizes(handle: NativeHandle, numLocal: number): Promise<NativeHandleSizes[]>;
   handleDownload(handle: NativeHandle, ranks: readonly NativeHandleRank[]): Promise<void>;
-  handleUpload(
-    group: NativeGroup,
-    meta: NativeHandleMeta,
-    ranks: readonly NativeHandleRank[],
-  ): Promise<NativeHandle>;
+  handleUpload(group: NativeGroup, meta: NativeHandleMeta, ranks: readonly NativeHandleRank[]): Promise<NativeHandle>;
   handleFree(handle: NativeHandle): void;
   layout(group: NativeGroup, request: NativeLayoutRequest): Promise<void>;
   fromMultihot(

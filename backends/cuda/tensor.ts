@@ -1,5 +1,5 @@
 /** Tensors in the memory of one rank's device (core/tensor.ts's DeviceTensor, and what only CUDA has). */
-import { type DType, DTYPES, elementBytes } from "../../core/dtype/dtype.ts";
+import { DTYPES, type DType, elementBytes } from "../../core/dtype/dtype.ts";
 import { InvalidArgument } from "../../core/errors.ts";
 import { type DeviceTensor, expectTensor, numElements, type Tensor, tensor } from "../../core/tensor.ts";
 import { native } from "./errors.ts";

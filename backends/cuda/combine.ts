@@ -1,0 +1,68 @@
+import type { CombineRequest, CombineResult } from "../../core/backend.ts";
+import { nowUs } from "../../core/clock.ts";
+import { checkCombine, checkOut } from "../../core/functions/validate.ts";
+import type { AnyTensor } from "../../core/tensor.ts";
+import { bringHandle, type Context, checkedHandle, type Prepared } from "./context.ts";
+import { deviceEvent, hostEvent, nativeStream, phasesOf } from "./event.ts";
+import { isResident, localise, nativeArrays, refsOf, standIns } from "./inputs.ts";
+import type { NativeCombineInto } from "./native.ts";
+import { Delivery } from "./outputs.ts";
+import type { TensorOwner } from "./tensor.ts";
+
+export interface CudaCombineRequest extends CombineRequest {
+  /** As in CudaDispatchRequest: tensors of an earlier combine that are written again. */
+  readonly into?: CombineResult;
+}
+
+/** Checks, calls the library once, and says where the outputs go. */
+export async function prepareCombine(context: Context, request: CudaCombineRequest): Promise<Prepared<CombineResult>> {
+  const { owner, self, group } = context;
+  const { addon } = owner;
+  const stream = await nativeStream(addon, request);
+  const x = await localise(owner, request.x);
+  const topkWeights = request.topkWeights && (await localise(owner, request.topkWeights));
+  const probs = request.probs && (await localise(owner, request.probs));
+  const bias = await Promise.all(request.bias.map((values) => localise(owner, values)));
+  const { data } = await checkCombine(self, {
+    ...request,
+    handle: checkedHandle(context, request.handle),
+    x: standIns(x),
+    topkWeights: topkWeights && standIns(topkWeights),
+    probs: probs && standIns(probs),
+    bias: bias.map(standIns),
+  });
+  const numTokens = data.ranks.map((rank) => rank.numTokens);
+  checkOut(self, request.out, x[0].dtype, numTokens, x[0].shape[1]);
+  const handle = await bringHandle(context, request.handle);
+  const calledUs = nowUs();
+  const made = await addon.combine(group, {
+    ...stream,
+    handle: handle.ref,
+    x: nativeArrays(x),
+    topkWeights: topkWeights && nativeArrays(topkWeights),
+    probs: probs && nativeArrays(probs),
+    bias0: bias[0] ? nativeArrays(bias[0]) : null,
+    bias1: bias[1] ? nativeArrays(bias[1]) : null,
+    into: request.into === undefined ? null : intoOf(owner, request.into),
+  });
+  const resident = x.some((value) => isResident(owner, value));
+  const delivery = new Delivery(owner, resident, made.event, request);
+  const outputs = {
+    x: delivery.rows("x", made.x),
+    topkWeights: made.topkWeights && delivery.put(made.topkWeights),
+    probs: made.probs && delivery.put(made.probs),
+    phases: context.recordTimings && !stream.asyncFinish ? await phasesOf(addon, made.event, calledUs) : [],
+  };
+  return {
+    work: () => delivery.run(),
+    result: (done) => ({
+      ...outputs,
+      event: delivery.touchesHost ? hostEvent(addon, made.event, done) : deviceEvent(addon, made.event),
+    }),
+  };
+}
+
+function intoOf(owner: TensorOwner, result: CombineResult): NativeCombineInto {
+  const refs = (values: readonly AnyTensor[] | null) => refsOf(owner, values);
+  return { x: refs(result.x) ?? [], topkWeights: refs(result.topkWeights), probs: refs(result.probs) };
+}

@@ -1,0 +1,54 @@
+import type { Group } from "../../core/backend.ts";
+import { InvalidArgument } from "../../core/errors.ts";
+import type { Handle } from "../../core/handle/handle.ts";
+import { CudaHandle, sizesOnly, uploadHandle } from "./handle.ts";
+import type { NativeGroup } from "./native.ts";
+import type { TensorOwner } from "./tensor.ts";
+
+/** What the operations share: the group as core sees it, the library's group, and handles brought to it. */
+export interface Context {
+  readonly self: Group;
+  readonly owner: TensorOwner;
+  readonly group: NativeGroup;
+  readonly recordTimings: boolean;
+  /** Handles made elsewhere that were uploaded to this group. */
+  readonly uploaded: WeakMap<Handle, CudaHandle>;
+}
+
+/** What one operation has enqueued: `work` brings outputs to the host, `result` makes the caller's value. */
+export interface Prepared<T> {
+  readonly work: () => Promise<void>;
+  readonly result: (done: Promise<void>) => T;
+}
+
+function ownHandle(context: Context, handle: Handle): CudaHandle | null {
+  const { native } = handle;
+  return native instanceof CudaHandle && native.owner === context.owner ? native : null;
+}
+
+/** The handle for core's checks: for one on this group's devices only its sizes are looked at. */
+export function checkedHandle(context: Context, handle: Handle): Handle {
+  const own = ownHandle(context, handle);
+  return own === null ? handle : sizesOnly(handle, own.sizes);
+}
+
+/** The handle on this group's devices, uploaded once when it was made elsewhere. */
+export async function bringHandle(context: Context, handle: Handle): Promise<CudaHandle> {
+  const own = ownHandle(context, handle) ?? context.uploaded.get(handle);
+  if (own !== undefined) return own;
+  const made = await uploadHandle(context.owner, context.group, await handle.data());
+  context.uploaded.set(handle, made);
+  return made;
+}
+
+/** The handle of an earlier dispatch of this group. Throws InvalidArgument for any other. */
+export function requireOwnHandle(context: Context, handle: Handle): CudaHandle {
+  const own = ownHandle(context, handle);
+  if (own !== null) return own;
+  throw new InvalidArgument({
+    name: "into",
+    expected: "the handle of an earlier dispatch of this group",
+    received: "one made elsewhere",
+    remedy: "pass a whole result of this group",
+  });
+}

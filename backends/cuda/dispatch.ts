@@ -1,0 +1,99 @@
+import type { DispatchRequest, DispatchResult } from "../../core/backend.ts";
+import { nowUs } from "../../core/clock.ts";
+import { checkDispatch, checkOut } from "../../core/functions/validate.ts";
+import type { AnyTensor } from "../../core/tensor.ts";
+import { bringHandle, type Context, checkedHandle, type Prepared, requireOwnHandle } from "./context.ts";
+import { deviceEvent, hostEvent, nativeStream, phasesOf } from "./event.ts";
+import { makeHandle } from "./handle.ts";
+import { isResident, localise, nativeArrays, refsOf, standIns } from "./inputs.ts";
+import type { NativeDispatchInto } from "./native.ts";
+import { Delivery, freeAll } from "./outputs.ts";
+import { prepareRouting } from "./routing.ts";
+
+export interface CudaDispatchRequest extends DispatchRequest {
+  /**
+   * The result of an earlier dispatch of this group with the same shapes and settings, on the devices (new routing needs a
+   * row budget): its tensors and handle are written again and nothing is allocated.
+   */
+  readonly into?: DispatchResult;
+}
+
+/** Checks, calls the library once, and says where the outputs go. */
+export async function prepareDispatch(
+  context: Context,
+  request: CudaDispatchRequest,
+): Promise<Prepared<DispatchResult>> {
+  const { owner, self, group } = context;
+  const { addon } = owner;
+  const stream = await nativeStream(addon, request);
+  const x = await localise(owner, request.x);
+  const scales = request.scales && (await localise(owner, request.scales));
+  const routing =
+    request.routing &&
+    (await prepareRouting(context, request.routing, request.kind, request.settings?.numExperts ?? 0));
+  const { settings } = await checkDispatch(self, {
+    ...request,
+    x: standIns(x),
+    scales: scales && standIns(scales),
+    routing: routing?.checked,
+    handle: request.handle && checkedHandle(context, request.handle),
+  });
+  const handle = request.handle && (await bringHandle(context, request.handle));
+  const arrays = await routing?.arrays();
+  const calledUs = nowUs();
+  const made = await addon
+    .dispatch(group, {
+      ...stream,
+      kind: request.kind === "fused" ? 0 : 1,
+      x: nativeArrays(x),
+      scales: scales && nativeArrays(scales),
+      topkIdx: arrays?.topkIdx ?? null,
+      topkWeights: arrays?.topkWeights ?? null,
+      handle: handle?.ref ?? null,
+      numExperts: settings?.numExperts ?? 0,
+      expertAlignment: settings?.expertAlignment ?? 1,
+      numWorstTokens: settings?.numWorstTokens ?? 0,
+      padMultiple: settings?.padMultiple ?? 1,
+      numPermutedTokens: settings?.numPermutedTokens ?? -1,
+      into: request.into === undefined ? null : intoOf(context, request.into),
+    })
+    .finally(() => arrays?.free());
+  const numRows = made.x.map(({ rows }) => rows);
+  try {
+    checkOut(self, request.out, x[0].dtype, numRows, x[0].shape[1]);
+  } catch (error) {
+    freeAll(owner, made.x, made.scales, made.topkIdx, made.topkWeights, made.probs);
+    throw error;
+  }
+  const sizes = self.localRanks.map((rank, i) => ({ rank, numTokens: x[i].shape[0], numRows: numRows[i] }));
+  const resident = x.some((value) => isResident(owner, value));
+  const delivery = new Delivery(owner, resident, made.event, request);
+  const outputs = {
+    x: delivery.rows("x", made.x),
+    scales: made.scales && delivery.rows("scales", made.scales),
+    topkIdx: made.topkIdx && delivery.put(made.topkIdx),
+    topkWeights: made.topkWeights && delivery.put(made.topkWeights),
+    probs: made.probs && delivery.put(made.probs, true),
+    handle: request.handle ?? makeHandle(owner, made.handle, self.localRanks, sizes),
+    phases: context.recordTimings && !stream.asyncFinish ? await phasesOf(addon, made.event, calledUs) : [],
+  };
+  return {
+    work: () => delivery.run(),
+    result: (done) => ({
+      ...outputs,
+      event: delivery.touchesHost ? hostEvent(addon, made.event, done) : deviceEvent(addon, made.event),
+    }),
+  };
+}
+
+function intoOf(context: Context, result: DispatchResult): NativeDispatchInto {
+  const refs = (values: readonly AnyTensor[] | null) => refsOf(context.owner, values);
+  return {
+    x: refs(result.x) ?? [],
+    scales: refs(result.scales),
+    topkIdx: refs(result.topkIdx),
+    topkWeights: refs(result.topkWeights),
+    probs: refs(result.probs),
+    handle: requireOwnHandle(context, result.handle).ref,
+  };
+}

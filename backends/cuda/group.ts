@@ -1,0 +1,262 @@
+import type {
+  BufferMemory,
+  CombineResult,
+  DispatchResult,
+  Group,
+  RoutingInput,
+  RowOutputs,
+  StreamOptions,
+} from "../../core/backend.ts";
+import type { DType } from "../../core/dtype/dtype.ts";
+import { InvalidArgument } from "../../core/errors.ts";
+import type { EventOverlap } from "../../core/event.ts";
+import { checkCast, checkOut, checkRouting, checkScale } from "../../core/functions/validate.ts";
+import type { RankLayout } from "../../core/layout/counts.ts";
+import type { AnyTensor, Tensor } from "../../core/tensor.ts";
+import { type CudaCombineRequest, prepareCombine } from "./combine.ts";
+import type { Context, Prepared } from "./context.ts";
+import { type CudaDispatchRequest, prepareDispatch } from "./dispatch.ts";
+import { native } from "./errors.ts";
+import { deviceEvent } from "./event.ts";
+import { CudaGraph } from "./graph.ts";
+import { isResident, localise, nativeArrays, standIns } from "./inputs.ts";
+import { deviceLayout } from "./layout.ts";
+import type { NativeAddon, NativeGroup, NativeGroupOptions, NativeMemory } from "./native.ts";
+import { Delivery } from "./outputs.ts";
+import { prepareRouting } from "./routing.ts";
+import { CudaTensor, dtypeIndex, matrixOf, type TensorOwner } from "./tensor.ts";
+import { Turns } from "./turns.ts";
+
+/** Everything an operation of the library needs the group for, in the order of the calls. */
+export class CudaGroup implements Group {
+  readonly backend: "cuda" | "cuda-emulated";
+  readonly numRanks: number;
+  readonly ranksPerNode: number;
+  readonly localRanks: readonly number[];
+  readonly #addon: NativeAddon;
+  readonly #group: NativeGroup;
+  readonly #owner: TensorOwner;
+  readonly #context: Context;
+  readonly #turns = new Turns();
+  readonly #buffers = new Set<BufferMemory>();
+  #closing: Promise<void> | null = null;
+
+  constructor(backend: "cuda" | "cuda-emulated", addon: NativeAddon, group: NativeGroup, options: NativeGroupOptions) {
+    this.backend = backend;
+    this.numRanks = options.numRanks;
+    this.ranksPerNode = options.ranksPerNode;
+    this.localRanks = options.localRanks;
+    this.#addon = addon;
+    this.#group = group;
+    this.#owner = { addon, backend, turns: this.#turns };
+    this.#context = {
+      self: this,
+      owner: this.#owner,
+      group,
+      recordTimings: options.recordTimings !== 0,
+      uploaded: new WeakMap(),
+    };
+  }
+
+  dispatch(request: CudaDispatchRequest): Promise<DispatchResult> {
+    return this.#enqueue(request, () => prepareDispatch(this.#context, request));
+  }
+
+  combine(request: CudaCombineRequest): Promise<CombineResult> {
+    return this.#enqueue(request, () => prepareCombine(this.#context, request));
+  }
+
+  layout(routing: RoutingInput, numExperts: number): Promise<readonly RankLayout[]> {
+    return this.#run(async () => {
+      const prepared = await prepareRouting(this.#context, routing, "hybrid-ep", numExperts);
+      const { routings } = await checkRouting(this, prepared.checked, numExperts);
+      const numTokens = routings.map((rank) => rank.numTokens);
+      return deviceLayout(this.#context, await prepared.arrays(), numTokens, numExperts);
+    });
+  }
+
+  castToFp8(x: readonly AnyTensor[]): Promise<{ x: readonly AnyTensor[]; scales: readonly AnyTensor[] }> {
+    return this.#enqueue({}, async () => {
+      const rows = await localise(this.#owner, x);
+      await checkCast(this, standIns(rows), null);
+      const made = await this.#addon.castToFp8(this.#group, nativeArrays(rows));
+      const delivery = this.#delivery(rows);
+      const result = { x: delivery.put(made.x), scales: delivery.put(made.scales) };
+      return { work: () => delivery.run(), result: () => result };
+    });
+  }
+
+  castBack(x: readonly AnyTensor[], scales: readonly AnyTensor[]): Promise<readonly AnyTensor[]> {
+    return this.#enqueue({}, async () => {
+      const rows = await localise(this.#owner, x);
+      const factors = await localise(this.#owner, scales);
+      await checkCast(this, standIns(rows), standIns(factors));
+      // Raw u8 rows are the same codes.
+      const codes = nativeArrays(rows).map((one) => ("data" in one ? { ...one, dtype: dtypeIndex("fp8e4m3") } : one));
+      const made = await this.#addon.castBack(this.#group, codes, nativeArrays(factors));
+      const delivery = this.#delivery(rows);
+      const result = delivery.put(made);
+      return { work: () => delivery.run(), result: () => result };
+    });
+  }
+
+  scaleRows(
+    x: readonly AnyTensor[],
+    factors: readonly AnyTensor[],
+    options: RowOutputs = {},
+  ): Promise<readonly AnyTensor[]> {
+    return this.#enqueue({}, async () => {
+      const rows = await localise(this.#owner, x);
+      const scale = await localise(this.#owner, factors);
+      await checkScale(this, standIns(rows), standIns(scale));
+      const numRows = rows.map((value) => value.shape[0]);
+      checkOut(this, options.out, rows[0].dtype, numRows, rows[0].shape[1]);
+      const made = await this.#addon.scaleRows(this.#group, nativeArrays(rows), nativeArrays(scale));
+      const delivery = this.#delivery(rows, options);
+      const result = delivery.rows("x", made);
+      return { work: () => delivery.run(), result: () => result };
+    });
+  }
+
+  setNumSms(numSms: number): void {
+    if (!Number.isSafeInteger(numSms) || numSms < 1) {
+      throw new InvalidArgument({
+        name: "numSms",
+        expected: "a whole number of at least 1",
+        received: `${numSms}`,
+        remedy: "pass how many SMs the operations may use",
+      });
+    }
+    // Takes its turn like any call; a group that closes first has no use for it.
+    void this.#turns.take(() => this.#addon.groupSetNumSms(this.#group, numSms)).catch(() => {});
+  }
+
+  /** Communication memory of exactly `bytes` per local rank, or what was there when that is more. Throws OutOfMemory. */
+  allocateBuffer(bytes: number): Promise<BufferMemory> {
+    return this.#run(async () => {
+      await this.#addon.groupReserve(this.#group, bytes);
+      const memory: BufferMemory = {
+        bytes,
+        free: () => {
+          if (!this.#buffers.delete(memory) || this.#buffers.size > 0) return;
+          void this.#turns.take(() => this.#addon.groupRelease(this.#group)).catch(() => {});
+        },
+      };
+      this.#buffers.add(memory);
+      return memory;
+    });
+  }
+
+  /** Communication memory and tensor pool of each local rank, in bytes. */
+  memory(): Promise<readonly NativeMemory[]> {
+    return this.#run(() => Promise.all(this.localRanks.map((_, i) => this.#addon.groupMemory(this.#group, i))));
+  }
+
+  /** A tensor on the device of `rank`, contents undefined. Throws OutOfMemory, InvalidArgument. */
+  tensor<D extends DType>(rank: number, dtype: D, shape: readonly number[]): Promise<CudaTensor<D>> {
+    return this.#run(async () => {
+      const { rows, columns } = matrixOf(shape);
+      const made = await this.#addon.tensorCreate(this.#group, this.#local(rank), dtypeIndex(dtype), rows, columns);
+      return new CudaTensor<D>(this.#owner, made, [...shape]);
+    });
+  }
+
+  /** A copy of `host` on the device of `rank`. */
+  async upload<D extends DType>(rank: number, host: Tensor<D>): Promise<CudaTensor<D>> {
+    const made = await this.tensor(rank, host.dtype, host.shape);
+    await made.upload(host);
+    return made;
+  }
+
+  /** cudaStream_t of `rank`, for other addons: operations run on "comm", after what "compute" holds when they are called. */
+  stream(rank: number, which: "comm" | "compute"): Promise<bigint> {
+    return this.#run(() => this.#addon.groupStream(this.#group, this.#local(rank), which === "comm" ? 0 : 1));
+  }
+
+  /** An event after everything the compute streams hold now (DeepEP's EventOverlap of `Buffer.capture()`). */
+  recordEvent(): Promise<EventOverlap> {
+    return this.#run(async () => deviceEvent(this.#addon, await this.#addon.eventRecord(this.#group)));
+  }
+
+  /** Waits until the devices have done everything that was enqueued. */
+  synchronize(): Promise<void> {
+    return this.#run(() => this.#addon.groupSynchronize(this.#group));
+  }
+
+  /**
+   * Records what `operations` enqueues as a CUDA graph: dispatch and combine with `into`, `asyncFinish` and device-resident
+   * inputs only. Nothing of it runs until `launch`.
+   */
+  async capture(operations: () => Promise<unknown>): Promise<CudaGraph> {
+    await this.#run(() => this.#addon.graphBegin(this.#group));
+    let failure: { error: unknown } | null = null;
+    try {
+      await operations();
+    } catch (error) {
+      failure = { error };
+    }
+    const ended = this.#run(() => this.#addon.graphEnd(this.#group));
+    if (failure !== null) {
+      await ended.then((graph) => this.#addon.graphFree(graph)).catch(() => {});
+      throw failure.error;
+    }
+    return new CudaGraph(this.#owner, await ended);
+  }
+
+  /** Waits for everything that was called before. Tensors, handles and events stay valid. */
+  close(): Promise<void> {
+    this.#closing ??= this.#turns.take(() => native(() => this.#addon.groupClose(this.#group)));
+    return this.#closing;
+  }
+
+  #delivery(x: readonly AnyTensor[], options: RowOutputs = {}): Delivery {
+    const resident = x.some((value) => isResident(this.#owner, value));
+    return new Delivery(this.#owner, resident, null, options);
+  }
+
+  #local(rank: number): number {
+    const local = this.localRanks.indexOf(rank);
+    if (local >= 0) return local;
+    throw new InvalidArgument({
+      name: "rank",
+      expected: `a local rank (${this.localRanks.join(", ")})`,
+      received: `${rank}`,
+      remedy: "pass a rank that lives in this process",
+    });
+  }
+
+  #run<T>(work: () => Promise<T>): Promise<T> {
+    return this.#enqueue({}, async () => {
+      const value = await work();
+      return { work: async () => {}, result: () => value };
+    });
+  }
+
+  /** One operation at a time, in the order of the calls; with asyncFinish the caller goes on while outputs travel. */
+  #enqueue<T>({ asyncFinish }: StreamOptions, prepare: () => Promise<Prepared<T>>): Promise<T> {
+    if (this.#closing !== null) {
+      return Promise.reject(
+        new InvalidArgument({
+          name: "group",
+          expected: "an open group",
+          received: "a closed one",
+          remedy: "create a group and use it before closing it",
+        }),
+      );
+    }
+    return new Promise<T>((resolve, reject) => {
+      const turn = this.#turns.take(() =>
+        native(async () => {
+          const { work, result } = await prepare();
+          const done = native(work);
+          // Awaited below; a caller that took the early result may never look at the event.
+          done.catch(() => {});
+          if (asyncFinish === true) resolve(result(done));
+          await done;
+          resolve(result(done));
+        }),
+      );
+      turn.catch(reject);
+    });
+  }
+}

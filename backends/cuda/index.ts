@@ -1,0 +1,66 @@
+/** The CUDA backend: one process drives the GPUs of its host; `emulated` runs the same C++ and kernels on the CPU. */
+import type { Backend, Group, GroupOptions } from "../../core/backend.ts";
+import { Unavailable } from "../../core/errors.ts";
+import { checkGroupOptions } from "../../core/functions/validate.ts";
+import { native } from "./errors.ts";
+import { CudaGroup } from "./group.ts";
+import { loadAddon } from "./loader.ts";
+import type { NativeAddon, NativeEmulation } from "./native.ts";
+import { type CudaOptions, checkCudaOptions, nativeGroupOptions } from "./options.ts";
+
+export type { CudaCombineRequest } from "./combine.ts";
+export type { CudaDispatchRequest } from "./dispatch.ts";
+export { type CudaReport, describeCuda } from "./doctor.ts";
+export { CudaEvent } from "./event.ts";
+export { CudaGraph } from "./graph.ts";
+export { CudaGroup } from "./group.ts";
+export type { NativeEmulation, NativeMemory } from "./native.ts";
+export type { CudaOptions } from "./options.ts";
+export { CudaTensor } from "./tensor.ts";
+
+export interface CudaBackend extends Backend {
+  readonly name: "cuda" | "cuda-emulated";
+  createGroup(options: GroupOptions): Promise<CudaGroup>;
+}
+
+/** Throws Unavailable with the missing piece and how to get it, InvalidArgument for impossible options. */
+export async function createCudaBackend(options: CudaOptions): Promise<CudaBackend> {
+  checkCudaOptions(options);
+  const addon = loadAddon(options.emulated ? "emulated" : "cuda");
+  if (!options.emulated) await requireGpu(addon);
+  return new CudaBackendImpl(addon, options);
+}
+
+async function requireGpu(addon: NativeAddon): Promise<void> {
+  const driver = await native(() => addon.driver());
+  if (driver.state !== 0) {
+    throw new Unavailable(`backend cuda: ${driver.message}; without a GPU use cuda-emulated or wasm`);
+  }
+}
+
+class CudaBackendImpl implements CudaBackend {
+  readonly name: "cuda" | "cuda-emulated";
+  readonly #addon: NativeAddon;
+  readonly #options: CudaOptions;
+  readonly #groups = new Set<Group>();
+
+  constructor(addon: NativeAddon, options: CudaOptions) {
+    this.name = options.emulated ? "cuda-emulated" : "cuda";
+    this.#addon = addon;
+    this.#options = options;
+  }
+
+  async createGroup(options: GroupOptions): Promise<CudaGroup> {
+    const given = nativeGroupOptions(checkGroupOptions(options), this.#options);
+    const { emulated, emulation } = this.#options;
+    const settings: NativeEmulation | null = emulated ? { ...emulation } : null;
+    const made = await native(() => this.#addon.groupCreate(given, settings));
+    const group = new CudaGroup(this.name, this.#addon, made, given);
+    this.#groups.add(group);
+    return group;
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([...this.#groups].map((group) => group.close()));
+  }
+}

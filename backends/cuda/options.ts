@@ -1,0 +1,77 @@
+import type { GroupOptions } from "../../core/backend.ts";
+import { InvalidArgument } from "../../core/errors.ts";
+import type { NativeEmulation, NativeGroupOptions } from "./native.ts";
+
+export interface CudaOptions {
+  /** The same C++ and kernels on the CPU: devices are imaginary, times mean nothing. */
+  readonly emulated: boolean;
+  /** How many devices the ranks are spread over, in blocks, or the device of each local rank; default all there are. */
+  readonly devices?: number | readonly number[];
+  /** Who moves the rows of a combine: the expert's rank (push, the default) or the source (pull). */
+  readonly combinePath?: "push" | "pull";
+  /** Times every phase of operations that are waited for; default true. */
+  readonly recordTimings?: boolean;
+  /** Longest wait of a call, in milliseconds; default 60 000, -1 = none. */
+  readonly deadlineMs?: number;
+  readonly numSms?: number;
+  readonly numSmsDispatch?: number;
+  readonly numSmsCombine?: number;
+  readonly numSmsPreprocessing?: number;
+  readonly numBlocksPermute?: number;
+  readonly numBlocksUnpermute?: number;
+  /** How the emulation schedules, for tests; the process's, taken by groups created afterwards. */
+  readonly emulation?: NativeEmulation;
+}
+
+const CAPS = [
+  "numSms",
+  "numSmsDispatch",
+  "numSmsCombine",
+  "numSmsPreprocessing",
+  "numBlocksPermute",
+  "numBlocksUnpermute",
+] as const;
+
+export function checkCudaOptions(options: CudaOptions): void {
+  const { devices } = options;
+  for (const name of CAPS) {
+    const value = options[name];
+    if (value !== undefined && (!Number.isSafeInteger(value) || value < 1)) throw impossible(name, "at least 1", value);
+  }
+  const count = typeof devices === "number" ? devices : 1;
+  if (!Number.isSafeInteger(count) || count < 1) throw impossible("devices", "at least 1", count);
+  for (const device of typeof devices === "object" ? devices : []) {
+    if (!Number.isSafeInteger(device) || device < 0) throw impossible("devices", "numbers of devices", device);
+  }
+  const { deadlineMs } = options;
+  if (deadlineMs !== undefined && (!Number.isSafeInteger(deadlineMs) || deadlineMs < -1)) {
+    throw impossible("deadlineMs", "milliseconds, or -1 for none", deadlineMs);
+  }
+}
+
+/** The library's options of a group: ranks spread in blocks over the devices. */
+export function nativeGroupOptions(group: Required<GroupOptions>, options: CudaOptions): NativeGroupOptions {
+  const { numRanks, ranksPerNode, localRanks } = group;
+  const caps = Object.fromEntries(CAPS.map((name) => [name, options[name] ?? 0]));
+  return {
+    ...caps,
+    numRanks,
+    ranksPerNode,
+    localRanks,
+    devices: devicesOf(localRanks.length, options.devices),
+    combinePath: options.combinePath === "pull" ? 1 : 0,
+    recordTimings: options.recordTimings === false ? 0 : 1,
+    deadlineMs: options.deadlineMs ?? 0,
+  };
+}
+
+function devicesOf(numLocal: number, devices: CudaOptions["devices"]): readonly number[] | null {
+  if (devices === undefined) return null;
+  if (typeof devices === "object") return devices;
+  const used = Math.min(devices, numLocal);
+  return Array.from({ length: numLocal }, (_, i) => Math.floor((i * used) / numLocal));
+}
+
+function impossible(name: string, expected: string, received: number): InvalidArgument {
+  return new InvalidArgument({ name, expected, received: `${received}`, remedy: "correct the option" });
+}
