@@ -39,6 +39,7 @@ function layerStatistics(ids, topk, numExperts) {
     for (let i = d * DOCUMENT * topk; i < (d + 1) * DOCUMENT * topk; i++) inDocument[ids[i]]++;
     for (const n of inDocument) inside += (n * (n - 1)) / (DOCUMENT * (DOCUMENT - 1));
   }
+  const overlapSd = sharedSd(ids, topk, numDocuments);
   const across = p.reduce((sum, share) => sum + share * share, 0);
   // Mean over chosen pairs of log(P(i, j) / (P(i) P(j))): how much experts are chosen together.
   let information = 0;
@@ -59,11 +60,30 @@ function layerStatistics(ids, topk, numExperts) {
     loadMax: experts.maxOverMean,
     loadP50: experts.p50 / experts.mean,
     documentOverlap: inside / numDocuments,
+    overlapSd,
     layerOverlap: across,
     // Without co-selection, drawing without replacement alone gives log of (k - 1) / k.
     pairInformation: information / total + Math.log(topk / (topk - 1)),
     rankMax: loadStatistics(ranks).maxOverMean,
   };
+}
+
+/** Standard deviation of how many experts two tokens of one document share, over a sample of the pairs. */
+function sharedSd(ids, topk, numDocuments) {
+  let [count, sum, squares] = [0, 0, 0];
+  for (let d = 0; d < numDocuments; d++) {
+    for (let a = d * DOCUMENT; a < (d + 1) * DOCUMENT; a += 3) {
+      for (let b = a + 1; b < (d + 1) * DOCUMENT; b += 5) {
+        let shared = 0;
+        for (let i = 0; i < topk; i++)
+          for (let j = 0; j < topk; j++) if (ids[a * topk + i] === ids[b * topk + j]) shared++;
+        count++;
+        sum += shared;
+        squares += shared * shared;
+      }
+    }
+  }
+  return Math.sqrt(squares / count - (sum / count) ** 2);
 }
 
 function mean(list) {
@@ -86,7 +106,7 @@ function generated(params, { numExperts, topk, numTokens, numLayers }) {
 
 /** What the search minimises for a number of topics, and what then chooses among the numbers of topics. */
 const FITTED = ["loadCv", "documentOverlap", "pairInformation"];
-const CHECKED = ["loadMax", "loadP50", "rankMax"];
+const CHECKED = ["loadMax", "loadP50", "rankMax", "overlapSd"];
 
 function loss(found, wanted, keys = FITTED) {
   return keys.reduce((sum, key) => sum + Math.log(found[key] / wanted[key]) ** 2, 0);

@@ -109,8 +109,9 @@ function checkParams(given: Readonly<Record<string, number>> = {}, workload: Wor
   const params: Record<string, number> = {};
   for (const [name, param] of Object.entries(workload.params)) {
     const value = given[name] ?? param.default;
-    if (!(value >= param.min && value <= param.max)) {
-      throw invalid(`${workload.name} ${name}`, `${param.min}..${param.max} (${param.description})`, `${value}`);
+    if (!(value >= param.min && value <= param.max) || (param.whole && !Number.isInteger(value))) {
+      const kind = param.whole ? "a whole number in " : "";
+      throw invalid(`${workload.name} ${name}`, `${kind}${param.min}..${param.max} (${param.description})`, `${value}`);
     }
     params[name] = value;
   }

@@ -31,6 +31,8 @@ export interface WorkloadParam {
   readonly default: number;
   readonly min: number;
   readonly max: number;
+  /** Whole numbers only. */
+  readonly whole?: true;
 }
 
 /** A way to make routing: listed by the command line, chosen by name. */

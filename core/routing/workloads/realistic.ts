@@ -3,8 +3,8 @@ import { Random } from "../random.ts";
 import { type Sampler, weightedSampler } from "../sample.ts";
 import { STREAM, type WeightWriter, type Workload } from "../workload.ts";
 
-/** Fitted by scripts/fit-realistic.ts to the loads of gpt-oss-20b; docs/routing.md has the data and the quality of the fit. */
-const FITTED = { popularitySd: 0.85, topicSd: 2.7, topicShare: 0.64, numTopics: 8, weightSpread: 0.33 } as const;
+/** Fitted by scripts/fit-realistic.mjs to the loads of gpt-oss-20b; docs/routing.md has the data and the quality of the fit. */
+const FITTED = { popularitySd: 0.86, topicSd: 2.64, topicShare: 0.64, numTopics: 8, weightSpread: 0.33 } as const;
 
 /**
  * Routing with the statistics of a real router: experts differ in popularity, experts of one topic are chosen together,
@@ -16,8 +16,8 @@ export const realistic: Workload = {
   description: "expert popularity, co-selection and topics fitted to real router decisions (gpt-oss-20b)",
   formula:
     "token's topic c = its document's with probability topicShare, else any; k draws without replacement, P(e) proportional " +
-    "to exp(popularitySd g[e] + topicSd h[c][e]), g = 1 - Exp(1) (a long tail of unpopular experts), h standard normal; weights = softmax of the ordered logits " +
-    "weightSpread * (spacings of the exponential distribution)",
+    "to exp(popularitySd g[e] + topicSd h[c][e]), g = 1 - Exp(1) (a long tail of unpopular experts), h standard normal; " +
+    "weights = softmax of logits whose j-th gap is weightSpread Exp(1) / j",
   params: {
     popularitySd: {
       description: "spread of the experts' log popularity",
@@ -32,8 +32,8 @@ export const realistic: Workload = {
       min: 0,
       max: 1,
     },
-    numTopics: { description: "topics", default: FITTED.numTopics, min: 1, max: 4096 },
-    documentTokens: { description: "tokens of a document", default: 64, min: 1, max: 1e9 },
+    numTopics: { description: "topics", default: FITTED.numTopics, min: 1, max: 4096, whole: true },
+    documentTokens: { description: "tokens of a document", default: 64, min: 1, max: 1e9, whole: true },
     weightSpread: { description: "spread of a token's logits", default: FITTED.weightSpread, min: 0, max: 10 },
   },
   prepare: ({ seed, layer, numExperts, topk, params }) => {

@@ -25,7 +25,7 @@ export const hotExpert: Workload = {
   formula: "with probability share: hotExpert and a uniform (k-1)-subset of the others; else a uniform k-subset",
   params: {
     share: { description: "share of tokens that choose the hot expert first", default: 0.8, min: 0, max: 1 },
-    hotExpert: { description: "its id", default: 0, min: 0, max: 1e9 },
+    hotExpert: { description: "its id", default: 0, min: 0, max: 1e9, whole: true },
   },
   prepare: ({ numExperts, topk, params: { share, hotExpert: hot } }) => {
     checkId("hotExpert", hot, numExperts);
@@ -53,7 +53,7 @@ export const hotRank: Workload = {
     "k draws without replacement, P(e) proportional to share / L on the hot rank, (1 - share) / (E - L) elsewhere",
   params: {
     share: { description: "share of the draws that go to the hot rank", default: 0.8, min: 0, max: 1 },
-    hotRank: { description: "its number", default: 0, min: 0, max: 1e9 },
+    hotRank: { description: "its number", default: 0, min: 0, max: 1e9, whole: true },
   },
   prepare: ({ numExperts, numRanks, topk, params: { share, hotRank: hot } }) => {
     checkId("hotRank", hot, numRanks);

@@ -103,14 +103,21 @@ export const groupLimited: Workload = {
       default: 0,
       min: 0,
       max: 1e6,
+      whole: true,
     },
-    topkGroups: { description: "groups a token may use; 0 = half of them", default: 0, min: 0, max: 1e6 },
+    topkGroups: {
+      description: "groups a token may use; 0 = half of them, or more for topk",
+      default: 0,
+      min: 0,
+      max: 1e6,
+      whole: true,
+    },
   },
   prepare: ({ numExperts, topk, numRanks, ranksPerNode, params }) => {
     const nodes = numRanks / ranksPerNode;
     const numGroups = params.numGroups || (nodes > 1 ? nodes : gcd(8, numExperts));
-    const topkGroups = params.topkGroups || Math.ceil(numGroups / 2);
     const groupExperts = numExperts / numGroups;
+    const topkGroups = params.topkGroups || Math.max(Math.ceil(numGroups / 2), Math.ceil(topk / groupExperts));
     if (!Number.isInteger(groupExperts) || topkGroups > numGroups || topk > topkGroups * groupExperts) {
       throw new InvalidArgument({
         name: "group-limited",

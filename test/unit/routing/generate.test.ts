@@ -25,8 +25,7 @@ describe("every workload", () => {
     fc.assert(
       fc.property(sizes, ({ workload, seed, numRanks, local, tokens, share, layer }) => {
         const numExperts = numRanks * local;
-        let topk = Math.max(1, Math.round(share * numExperts));
-        if (workload === "group-limited") topk = Math.ceil(topk / 2);
+        const topk = Math.max(1, Math.round(share * numExperts));
         const numTokens = tokens.slice(0, numRanks);
         const options = { workload, seed, numRanks, numTokens, numExperts, topk, layer };
         const ranks = generateRouting(options);
@@ -197,7 +196,12 @@ describe("requests that cannot be met", () => {
     ["negative tokens", { numTokens: -1 }, /numTokens/],
     ["a fraction as seed", { seed: 0.5 }, /seed/],
     ["groups that do not divide", { workload: "group-limited", params: { numGroups: 5 } }, /group-limited: expected/],
-    ["too few experts in the groups", { workload: "group-limited", topk: 17 }, /group-limited: expected/],
+    [
+      "too few experts in the groups",
+      { workload: "group-limited", topk: 17, params: { topkGroups: 4 } },
+      /group-limited: exp/,
+    ],
+    ["half a topic", { workload: "realistic", params: { numTopics: 7.5 } }, /numTopics: expected a whole number in 1/],
     ["a hot rank outside", { workload: "hot-rank", params: { hotRank: 4 } }, /hotRank: expected 0\.\.3, received 4/],
   ];
   it.each(refusals)("%s", (_, change, message) => {
