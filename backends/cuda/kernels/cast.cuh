@@ -53,7 +53,7 @@ struct CastArgs {
 
 /** One warp per (row, block of 128 columns). */
 template <class D>
-__global__ void __launch_bounds__(512) castToFp8(const __grid_constant__ CastArgs args) {
+__global__ void __launch_bounds__(512, 1) castToFp8(const __grid_constant__ CastArgs args) {
   using Code = typename D::Code;
   const int blocks = (args.hidden + SCALE_BLOCK - 1) / SCALE_BLOCK;
   for (int at = firstWarp(); at < args.rows * blocks; at += numWarps()) {
@@ -93,7 +93,7 @@ struct CastBackArgs {
 };
 
 /** One thread per element. */
-__global__ void __launch_bounds__(512) castBack(const __grid_constant__ CastBackArgs args) {
+__global__ void __launch_bounds__(512, 1) castBack(const __grid_constant__ CastBackArgs args) {
   const int blocks = (args.hidden + SCALE_BLOCK - 1) / SCALE_BLOCK;
   for (int64_t at = firstThread(); at < args.elements; at += numThreads()) {
     const int64_t row = at / args.hidden;
@@ -113,7 +113,7 @@ struct ScaleArgs {
 
 /** One thread per element. A zero product keeps its sign: it is no sum. */
 template <class D>
-__global__ void __launch_bounds__(512) scaleRows(const __grid_constant__ ScaleArgs args) {
+__global__ void __launch_bounds__(512, 1) scaleRows(const __grid_constant__ ScaleArgs args) {
   using Code = typename D::Code;
   for (int64_t at = firstThread(); at < args.elements; at += numThreads()) {
     const float product = multiply(D::value(static_cast<const Code*>(args.x)[at]), args.factors[at / args.hidden]);

@@ -25,7 +25,7 @@ __device__ __forceinline__ bool isFirstOfRank(const int32_t* sendRank, int first
 
 /** One warp per token; the row is read once for up to BATCH destinations. */
 template <class V>
-__global__ void __launch_bounds__(512) pushRows(const __grid_constant__ PushArgs args) {
+__global__ void __launch_bounds__(512, 1) pushRows(const __grid_constant__ PushArgs args) {
   const Shape& shape = args.shape;
   const RankView* table = views(args.arenas, shape.rank);
   for (int token = firstWarp(); token < shape.numTokens; token += numWarps()) {
@@ -91,7 +91,7 @@ struct FillArgs {
 
 /** One warp per row of the destination: a first row is copied to the token's other rows here, padding becomes zero. */
 template <class V>
-__global__ void __launch_bounds__(512) fillRows(const __grid_constant__ FillArgs args) {
+__global__ void __launch_bounds__(512, 1) fillRows(const __grid_constant__ FillArgs args) {
   for (int row = firstWarp(); row < args.numRows; row += numWarps()) {
     V* own = static_cast<V*>(args.plane) + static_cast<size_t>(row) * args.count;
     if (args.rows.srcRank[row] < 0) {

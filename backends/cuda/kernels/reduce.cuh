@@ -65,7 +65,7 @@ __device__ __forceinline__ void sumChain(const ReturnArgs& args, int row, V* to,
  * from it only where the source's own sum makes no difference (subnormals, NaN payloads).
  */
 template <class D, class V>
-__global__ void __launch_bounds__(512) returnRows(const __grid_constant__ ReturnArgs args) {
+__global__ void __launch_bounds__(512, 1) returnRows(const __grid_constant__ ReturnArgs args) {
   for (int row = firstWarp(); row < args.numRows; row += numWarps()) {
     const int back = args.rows.back[row];
     if (back < 0) continue;
@@ -182,7 +182,7 @@ struct TreeSum {
 
 /** One warp per token of the source. */
 template <class D, class V, bool NODES>
-__global__ void __launch_bounds__(512) reduceTokens(const __grid_constant__ ReduceArgs args) {
+__global__ void __launch_bounds__(512, 1) reduceTokens(const __grid_constant__ ReduceArgs args) {
   const Shape& shape = args.shape;
   for (int token = firstWarp(); token < shape.numTokens; token += numWarps()) {
     const V* from[BATCH];

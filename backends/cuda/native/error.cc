@@ -13,13 +13,14 @@ std::string describe(const Place& place) {
   std::string text;
   const auto add = [&text](const char* name, int64_t value) {
     if (value < 0) return;
-    text += (text.empty() ? "" : ", ") + std::string(name) + " " + std::to_string(value);
+    if (!text.empty()) text.append(", ");
+    text.append(name).append(" ").append(std::to_string(value));
   };
   add("rank", place.rank);
   add("token", place.token);
   add("slot", place.slot);
   add("row", place.row);
-  return text.empty() ? text : " at " + text;
+  return text.empty() ? text : std::string(" at ").append(text);
 }
 
 }  // namespace

@@ -226,12 +226,13 @@ std::string Group::waitTable() const {
       if (cudaEventQuery(rank->arrived[i].get()) == cudaSuccess) {
         arrived++;
       } else {
-        missing += (missing.empty() ? "" : ",") + std::to_string(rank->rank);
+        if (!missing.empty()) missing += ',';
+        missing += std::to_string(rank->rank);
       }
     }
     cudaGetLastError();
     table += format(", phase %s: expected %zu ranks, received %zu", barrierNames[i].c_str(), ranks.size(), arrived);
-    if (!missing.empty()) table += " (missing " + missing + ")";
+    if (!missing.empty()) table.append(" (missing ").append(missing).append(")");
   }
   return table;
 }

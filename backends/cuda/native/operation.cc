@@ -186,7 +186,10 @@ std::vector<Input> describeInputs(const Group& group, const char* name, const fa
       }
     }
     std::string wanted;
-    for (const fa2a_dtype dtype : dtypes) wanted += (wanted.empty() ? "" : " or ") + std::string(dtypeName(dtype));
+    for (const fa2a_dtype dtype : dtypes) {
+      if (!wanted.empty()) wanted.append(" or ");
+      wanted.append(dtypeName(dtype));
+    }
     const bool known = std::find(dtypes.begin(), dtypes.end(), input.dtype) != dtypes.end();
     const bool fits = input.rows >= 0 && input.rows <= INT32_MAX && input.columns >= 1 && input.columns <= INT32_MAX / 8;
     if (!known || !fits) {

@@ -95,7 +95,7 @@ std::string describe(const reference::Case& test) {
                 static_cast<long long>(test.permutedTokens));
   std::string line = text;
   line += " tokens";
-  for (const int tokens : test.tokens) line += " " + std::to_string(tokens);
+  for (const int tokens : test.tokens) line.append(" ").append(std::to_string(tokens));
   return line;
 }
 
