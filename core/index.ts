@@ -63,12 +63,30 @@ export {
   type FusedOptions,
 } from "./functions/fused.ts";
 export {
+  Buffer,
+  type BufferCombineArguments,
+  type BufferCombineOutput,
+  type BufferDispatchArguments,
+  type BufferDispatchOutput,
+  type DispatchLayout,
+  type LayoutArguments,
+} from "./functions/fusedBuffer.ts";
+export {
   HYBRIDEP_TOKEN_ALIGNMENT,
   HybridEPCombine,
   HybridEPDispatch,
   type HybridEpDispatchOptions,
   type HybridEpDispatchOutput,
 } from "./functions/hybridEp.ts";
+export {
+  type CombineWithUnpermuteArguments,
+  type DenseDispatchOutput,
+  type DispatchWithPermuteArguments,
+  type DispatchWithPermuteOutput,
+  HybridEPBuffer,
+  type HybridEpCombineOutput,
+  type HybridEpDispatchArguments,
+} from "./functions/hybridEpBuffer.ts";
 export { fusedCombine, fusedDispatch, hybridEpCombine, hybridEpDispatch } from "./functions/wrappers.ts";
 export { checkHandleData } from "./handle/check.ts";
 export { decodeHandle, encodeHandle, HANDLE_VERSION } from "./handle/encode.ts";

@@ -77,6 +77,7 @@ export class Handle {
   readonly meta: HandleMeta;
   readonly native: unknown;
   #source: HandleData | (() => Promise<HandleData>);
+  #loading: Promise<HandleData> | null = null;
 
   constructor(meta: HandleMeta, source: HandleData | (() => Promise<HandleData>), native: unknown = null) {
     this.meta = meta;
@@ -93,8 +94,13 @@ export class Handle {
     return typeof this.#source !== "function";
   }
 
+  /** The arrays, brought to the host once however many ask at the same time. */
   async data(): Promise<HandleData> {
-    if (typeof this.#source === "function") this.#source = await this.#source();
+    if (typeof this.#source !== "function") return this.#source;
+    this.#loading ??= this.#source().finally(() => {
+      this.#loading = null;
+    });
+    this.#source = await this.#loading;
     return this.#source;
   }
 }

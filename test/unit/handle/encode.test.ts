@@ -127,7 +127,18 @@ test("a lazy handle loads its arrays once", async () => {
     return data;
   });
   expect(loads).toBe(0);
-  expect(await handle.data()).toBe(data);
+  expect(await Promise.all([handle.data(), handle.data()])).toEqual([data, data]);
   expect(await handle.data()).toBe(data);
   expect(loads).toBe(1);
+});
+
+test("a load that failed may be tried again", async () => {
+  const data = makeHandle("fused", CASE);
+  let loads = 0;
+  const handle = new Handle(data.meta, async () => {
+    if (++loads === 1) throw new Error("the device was busy");
+    return data;
+  });
+  await expect(handle.data()).rejects.toThrow("the device was busy");
+  expect(await handle.data()).toBe(data);
 });
