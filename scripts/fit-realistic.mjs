@@ -182,6 +182,7 @@ for (let i = 0; i < file.numLayers; i++) {
   sortedMeans(topkWeights.data, file.topk).forEach((w, k) => (weightMeans[k] += w / file.numLayers));
 }
 const wanted = mean(recorded);
+await file.close();
 console.log("recorded (mean over layers)  ", JSON.stringify(rounded(wanted)));
 let best = null;
 for (const numTopics of [4, 8, 16, 32]) {
@@ -209,6 +210,7 @@ if (loadsPath !== undefined) {
     const cvs = [];
     for (let i = 0; i < loads.numLayers; i++) cvs.push(loadStatistics(await loads.loads(i)).cv);
     const predicted = generated(best.params, { numExperts, topk, numTokens: 8192, numLayers: 8 }).loadCv;
+    await loads.close();
     cvs.sort((a, b) => a - b);
     const range = `${cvs[0].toFixed(2)} .. ${cvs[cvs.length - 1].toFixed(2)}, median ${cvs[cvs.length >> 1].toFixed(2)}`;
     console.log(`${table}: load CV ${range}; predicted ${predicted.toFixed(2)} (not fitted)`);

@@ -4,7 +4,7 @@ import { type Sampler, weightedSampler } from "../sample.ts";
 import { STREAM, type WeightWriter, type Workload } from "../workload.ts";
 
 /** Fitted by scripts/fit-realistic.mjs to the loads of gpt-oss-20b; docs/routing.md has the data and the quality of the fit. */
-const FITTED = { popularitySd: 0.86, topicSd: 2.64, topicShare: 0.64, numTopics: 8, weightSpread: 0.33 } as const;
+const FITTED = { popularitySd: 0.8, topicSd: 2.6, topicShare: 0.65, numTopics: 8, weightSpread: 0.33 } as const;
 
 /**
  * Routing with the statistics of a real router: experts differ in popularity, experts of one topic are chosen together,
