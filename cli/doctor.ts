@@ -65,9 +65,18 @@ const DETAILS: Record<BackendName, () => Promise<About>> = {
       tried: report.attempts.map((one) => `${one.source} (${one.detail}): ${one.outcome}; ${one.reason}`),
     };
   },
-  cuda: async () => ({ detail: "NVIDIA GPUs of this host", tried: [] }),
-  "cuda-emulated": async () => ({ detail: "the CUDA backend's C++ and kernels on the CPU, for tests", tried: [] }),
+  cuda: () => cuda("cuda"),
+  "cuda-emulated": async () => {
+    const { detail, tried } = await cuda("emulated");
+    return { detail: `the CUDA backend's C++ and kernels on the CPU, for tests: ${detail}`, tried };
+  },
 };
+
+async function cuda(variant: "cuda" | "emulated"): Promise<About> {
+  const { cudaLines, describeCuda } = await import("../backends/cuda/doctor.ts");
+  const report = await describeCuda(variant);
+  return { detail: report.summary, tried: cudaLines(report) };
+}
 
 function describe(machine: Record<string, string | number>, backends: readonly Diagnosis[]): string {
   const memory = formatBytes(machine.memoryBytes as number);

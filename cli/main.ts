@@ -3,14 +3,17 @@
 import { Command, CommanderError } from "commander";
 import { FusedA2AError } from "../core/errors.ts";
 import { apply } from "./apply.ts";
+import { bench } from "./bench.ts";
 import { check } from "./check.ts";
 import { convert } from "./convert.ts";
 import { doctor } from "./doctor.ts";
+import { exportView } from "./export.ts";
 import { inspect } from "./inspect.ts";
 import { run } from "./run.ts";
 import { simulate } from "./simulate.ts";
 import { verify } from "./verify.ts";
 import { version } from "./version.ts";
+import { view } from "./view.ts";
 
 const program = new Command("fused-a2a")
   .description("MoE dispatch/combine: run it, verify it bit for bit, predict it, browse it")
@@ -18,13 +21,31 @@ const program = new Command("fused-a2a")
   .configureHelp({ sortSubcommands: false })
   .exitOverride();
 
-for (const command of [run(), verify(), apply(), inspect(), convert(), simulate(), check(), doctor()])
-  program.addCommand(command.exitOverride());
+const COMMANDS = [
+  run(),
+  verify(),
+  apply(),
+  simulate(),
+  inspect(),
+  convert(),
+  view(),
+  exportView(),
+  check(),
+  bench(),
+  doctor(),
+];
+for (const command of COMMANDS) program.addCommand(throwing(command));
 
 try {
   await program.parseAsync();
 } catch (error) {
   process.exitCode = report(error);
+}
+
+/** Errors of usage come here instead of ending the process, those of subcommands too. */
+function throwing(command: Command): Command {
+  for (const child of command.commands) throwing(child);
+  return command.exitOverride();
 }
 
 function report(error: unknown): number {

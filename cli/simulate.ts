@@ -104,6 +104,12 @@ function questionOptions(): Option[] {
       "--rows <list>",
       "rows of the table to fit, 1 = first: 1-8,12 (default: its `use` column, else odd rows)",
     ),
+    new Option(
+      "--prior <what>",
+      "what --fit starts from: data sheets and microbenchmarks, or the shipped fit (few rows of your own cluster)",
+    )
+      .choices(["independent", "shipped"])
+      .default("independent"),
     new Option("--evaluate <table.csv>", "predict published rows without fitting"),
     new Option("--output <file>", "where --fit writes the parameters (.json, or .ts for the shipped preset)"),
     new Option("--machines", "list the machines, with the source of every number"),

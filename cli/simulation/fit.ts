@@ -7,6 +7,7 @@ import {
   fitReport,
   fitToJson,
   fitToModule,
+  INDEPENDENT,
   PARAMETER_NAMES,
   PARAMETERS,
   PUBLISHED_TABLE,
@@ -16,6 +17,7 @@ import {
 } from "../../core/topology/index.ts";
 import { writeFileWith } from "../files.ts";
 import { formatNumber, printResult, table } from "../output.ts";
+import { progressBar } from "../progress.ts";
 import { badOption, readParameters, readText, type SimulateOptions, wholeList } from "./options.ts";
 
 /** `--fit` and `--evaluate`: published rows against the model. */
@@ -37,7 +39,11 @@ export async function runFit(options: SimulateOptions): Promise<void> {
   const rows = options.rows === undefined ? null : new Set(wholeList("rows", options.rows, 1));
   const split = splitFigures(figures, rows);
   if (split.fit.length === 0) throw badOption("rows", "rows that the table has", options.rows ?? "none", "name some");
-  const report = fitReport(split);
+  const shipped = { parameters: FITTED.parameters, spread: FITTED.relativeError };
+  const knowledge = options.prior === "shipped" ? shipped : INDEPENDENT;
+  const bar = progressBar("fitting");
+  const report = fitReport(split, (fraction) => bar.update(fraction), knowledge);
+  bar.done();
   const json = fitToJson(report, split, name, new Date().toISOString().slice(0, 10));
   const output = options.output;
   if (output !== undefined) {
@@ -68,8 +74,8 @@ function fitText(report: FitReport, name: string): string {
       ["figures", "count", "median", "mean", "worst"],
       errorRow("fitted", report.fitted),
       errorRow("held out", report.held),
-      errorRow("every row left out once", leaveRowOut),
-      errorRow("every system on every GPU left out once", leaveSystemOut.all),
+      errorRow("every row left out in turn", leaveRowOut),
+      errorRow("every system on every GPU left out in turn", leaveSystemOut.all),
       ...leaveSystemOut.folds.map((fold) => errorRow(`  without ${fold.name}`, fold.held)),
     ]),
     "",

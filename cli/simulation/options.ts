@@ -60,6 +60,7 @@ export interface SimulateOptions {
   readonly deadlock?: string;
   readonly fit?: string;
   readonly rows?: string;
+  readonly prior: "independent" | "shipped";
   readonly evaluate?: string;
   readonly output?: string;
   readonly machines?: boolean;
