@@ -30,7 +30,10 @@ function leanShaders(): Plugin {
     transform(code, id) {
       if (!/\.wgsl\?raw$/.test(id)) return null;
       const text: string = JSON.parse(code.slice(code.indexOf('"'), code.lastIndexOf('"') + 1));
-      const lean = text.replace(/\/\/.*$/gm, "").replace(/^\s+/gm, "");
+      const lean = text
+        .replace(/\/\/.*$/gm, "")
+        .replace(/\s+/g, " ")
+        .replace(/ ?([;,{}()]) ?/g, "$1");
       return { code: `export default ${JSON.stringify(lean)}`, map: null };
     },
   };
@@ -48,7 +51,9 @@ function singleFile(): Plugin {
       for (const [name, file] of Object.entries(bundle)) {
         const tag = (pattern: string) => new RegExp(pattern.replace("NAME", name.replaceAll(".", "\\.")), "g");
         if (file.type === "chunk") {
-          const script = `<script type="module">${file.code.replaceAll("</script", "<\\/script")}</script>`;
+          // Vite fills this in for files it writes later: the list of files to preload, of which there are none.
+          const code = file.code.replaceAll("__VITE_PRELOAD__", "void 0").replaceAll("</script", "<\\/script");
+          const script = `<script type="module">${code}</script>`;
           html = html
             .replace(tag('\\s*<script[^>]*src="\\./NAME"[^>]*></script>'), "")
             .replace("</body>", () => `${script}\n</body>`);

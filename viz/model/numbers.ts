@@ -1,33 +1,43 @@
-import { format } from "d3-format";
 import { loadStatistics } from "../../core/routing/statistics/index.ts";
 
-const grouped = format(",d");
-const significant = format(",.4~r");
-const si = format(".3~s");
+const whole = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
+const fourDigits = new Intl.NumberFormat("en-US", { maximumSignificantDigits: 4 });
+const threeDigits = new Intl.NumberFormat("en-US", { maximumSignificantDigits: 3, useGrouping: false });
 
 /** 12,345 or 1.234: whole numbers in full, others with four significant digits. */
 export function text(value: number): string {
   if (!Number.isFinite(value)) return "-";
-  return Number.isInteger(value) ? grouped(value) : significant(value);
+  return (Number.isInteger(value) ? whole : fourDigits).format(value);
 }
 
-/** Short, for axes: 12k. */
+/** Short, for axes: 12k, 1.08M. */
 export function short(value: number): string {
-  return Math.abs(value) < 1000 ? significant(value) : si(value).replace("G", "B");
+  return Math.abs(value) < 1000 ? fourDigits.format(value) : scaled(value, ["", "k", "M", "B", "T"]);
+}
+
+function scaled(value: number, units: readonly string[]): string {
+  let unit = 0;
+  let rest = value;
+  // 999.7 would be written 1000 of the smaller unit.
+  while (Math.abs(rest) >= 999.5 && unit < units.length - 1) {
+    rest /= 1000;
+    unit++;
+  }
+  return `${threeDigits.format(rest)}${units[unit]}`;
 }
 
 export function percent(share: number): string {
-  return Number.isFinite(share) ? `${significant(share * 100)} %` : "-";
+  return Number.isFinite(share) ? `${fourDigits.format(share * 100)} %` : "-";
 }
 
 /** Decimal units, as link speeds are. */
 export function bytes(value: number): string {
-  return value < 1000 ? `${grouped(value)} B` : `${si(value)}B`;
+  return value < 1000 ? `${whole.format(value)} B` : scaled(value, [" B", " kB", " MB", " GB", " TB"]);
 }
 
 export function micros(timeUs: number): string {
   if (!Number.isFinite(timeUs)) return "-";
-  return Math.abs(timeUs) >= 1000 ? `${significant(timeUs / 1000)} ms` : `${significant(timeUs)} us`;
+  return Math.abs(timeUs) >= 1000 ? `${fourDigits.format(timeUs / 1000)} ms` : `${fourDigits.format(timeUs)} us`;
 }
 
 export function sum(values: ArrayLike<number>): number {

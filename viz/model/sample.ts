@@ -3,13 +3,7 @@ import { memorySink } from "../../core/io/bytes.ts";
 import type { TraceChunk, TraceHeader } from "../../core/trace/format.ts";
 import { summarizeChunk } from "../../core/trace/summary.ts";
 import { writeTrace } from "../../core/trace/write.ts";
-
-export const SAMPLES = {
-  fused: "16 ranks, 64 experts, fused",
-  "hybrid-ep": "the same routing, hybrid-ep with padding and a row budget",
-  balanced: "the same model, its hot experts spread out",
-} as const;
-export type SampleName = keyof typeof SAMPLES;
+import type { SampleName } from "./sample-names.ts";
 
 /** Made, not shipped: a routing with hot experts on 16 ranks in 2 nodes, times from a simple bandwidth model. */
 export async function sampleTrace(name: SampleName): Promise<Uint8Array> {

@@ -1,7 +1,7 @@
 import { memorySource } from "../../core/io/bytes.ts";
 import type { Dataset } from "../model/dataset.ts";
 import { micros, text } from "../model/numbers.ts";
-import { SAMPLES, type SampleName, sampleTrace } from "../model/sample.ts";
+import { SAMPLES, type SampleName } from "../model/sample-names.ts";
 import { type Hit, search } from "../model/search.ts";
 import {
   formatIds,
@@ -121,7 +121,10 @@ export class App {
   }
 
   openSample(side: Side, name: SampleName): Promise<boolean> {
-    const open = async () => memorySource(await sampleTrace(name), `sample ${name}`);
+    const open = async () => {
+      const { sampleTrace } = await import("../model/sample.ts");
+      return memorySource(await sampleTrace(name), `sample ${name}`);
+    };
     return this.#store.open(side, { open, link: `sample=${name}` }, "Making the sample");
   }
 
@@ -395,7 +398,7 @@ export class App {
       place("layer", "Layer"),
       this.#searchBox(),
       el("button", { type: "button", "data-theme-button": "", onclick: () => this.#nextTheme() }, "Theme"),
-      el("button", { type: "button", onclick: () => this.#helpDialog.showModal(), "aria-label": "Keys and help" }, "?"),
+      el("button", { type: "button", onclick: () => this.#helpDialog.showModal() }, "Help (?)"),
     );
   }
 

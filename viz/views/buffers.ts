@@ -8,7 +8,8 @@ import {
 } from "../model/buffers.ts";
 import { percent, text } from "../model/numbers.ts";
 import type { Patch } from "../model/state.ts";
-import { axisBelow, scaleLinear, swatches } from "./parts.ts";
+import { axisBelow, swatches } from "./parts.ts";
+import { type LinearScale, scaleLinear } from "./scale.ts";
 import { type Scene, SceneBuilder } from "./scene.ts";
 import { parseColor, type Theme } from "./theme.ts";
 import type { DrawContext, ViewDef } from "./view.ts";
@@ -83,12 +84,7 @@ function draw(model: BuffersModel, context: DrawContext): Scene {
   return scene.done(width, height + 50 + used, { ...box, axes: "x" });
 }
 
-type Scale = (row: number) => number;
-
-function visiblePart(
-  segment: Pick<Segment, "firstRow" | "numRows">,
-  x: Scale & { range(): number[] },
-): [number, number] | null {
+function visiblePart(segment: Pick<Segment, "firstRow" | "numRows">, x: LinearScale): [number, number] | null {
   const [left, right] = x.range();
   const from = Math.max(left, x(segment.firstRow));
   const to = Math.min(right, x(segment.firstRow + segment.numRows));
@@ -99,7 +95,7 @@ function vectorStrip(
   scene: SceneBuilder,
   model: BuffersModel,
   strip: BufferStrip,
-  x: Scale & { range(): number[] },
+  x: LinearScale,
   y: number,
   h: number,
   theme: Theme,
@@ -139,7 +135,7 @@ function tokenMarks(
   scene: SceneBuilder,
   model: BuffersModel,
   strip: BufferStrip,
-  x: Scale & { range(): number[] },
+  x: LinearScale,
   y: number,
   h: number,
   theme: Theme,
@@ -155,7 +151,7 @@ function rasterStrip(
   scene: SceneBuilder,
   model: BuffersModel,
   strip: BufferStrip,
-  x: Scale & { range(): number[] },
+  x: LinearScale,
   y: number,
   h: number,
   theme: Theme,
@@ -181,7 +177,7 @@ function rasterStrip(
 function stripLabels(
   scene: SceneBuilder,
   strip: BufferStrip,
-  x: Scale & { range(): number[] },
+  x: LinearScale,
   y: number,
   h: number,
   theme: Theme,

@@ -3,7 +3,8 @@ import { describeLoad, type LoadModel, loadModel, loadTable, ownerName } from ".
 import { maxOf, text } from "../model/numbers.ts";
 import { type Patch, selectsSlots } from "../model/state.ts";
 import { heatmap, sequential } from "./heatmap.ts";
-import { axisLeft, columnBars, rampLegend, scaleLinear, swatches, thinned } from "./parts.ts";
+import { axisLeft, columnBars, rampLegend, swatches, thinned } from "./parts.ts";
+import { scaleLinear } from "./scale.ts";
 import { type Scene, SceneBuilder } from "./scene.ts";
 import { VIRIDIS } from "./theme.ts";
 import type { DrawContext, ViewDef } from "./view.ts";

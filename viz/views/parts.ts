@@ -1,12 +1,12 @@
-import { type ScaleLinear, scaleLinear } from "d3-scale";
 import { short } from "../model/numbers.ts";
+import type { LinearScale } from "./scale.ts";
 import { round, type SceneBuilder, textWidth } from "./scene.ts";
 import { css, type Rgb, type Theme } from "./theme.ts";
 
 /** Axis below a plot: ticks that do not touch, a title at the right end. */
 export function axisBelow(
   scene: SceneBuilder,
-  scale: ScaleLinear<number, number>,
+  scale: LinearScale,
   y: number,
   theme: Theme,
   title: string,
@@ -26,7 +26,7 @@ export function axisBelow(
 /** Axis left of a plot, with faint lines across it. */
 export function axisLeft(
   scene: SceneBuilder,
-  scale: ScaleLinear<number, number>,
+  scale: LinearScale,
   x: number,
   right: number,
   theme: Theme,
@@ -61,7 +61,7 @@ export function rampLegend(
     scene.rect(at + i * 4, y, 4.5, 12, css(ramp[Math.round((i * 255) / (steps - 1))]));
   }
   at += steps * 4 + 6;
-  scene.text(at, y + 10, `${labels.high}   ${labels.title}`, theme.muted, { size: 11 });
+  scene.text(at, y + 10, `${labels.high} ${labels.title}`, theme.muted, { size: 11 });
 }
 
 /** Named swatches in a row, wrapped at `width`; returns the height used. */
@@ -126,5 +126,3 @@ export function columnBars(
   }
   return paths;
 }
-
-export { scaleLinear };

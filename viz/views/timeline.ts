@@ -7,7 +7,8 @@ import {
   timelineModel,
   timelineTable,
 } from "../model/timeline.ts";
-import { axisBelow, scaleLinear, swatches, thinned } from "./parts.ts";
+import { axisBelow, swatches, thinned } from "./parts.ts";
+import { type LinearScale, scaleLinear } from "./scale.ts";
 import { clip, type Scene, SceneBuilder } from "./scene.ts";
 import { mix, phaseColor, type Theme } from "./theme.ts";
 import type { DrawContext, ViewDef } from "./view.ts";
@@ -126,13 +127,13 @@ function gantt(
   scene: SceneBuilder,
   model: TimelineModel,
   theme: Theme,
-  x: (us: number) => number,
+  x: LinearScale,
   top: number,
   rowHeight: number,
 ): void {
   const rowOf = new Map(model.ranks.map((rank, i) => [rank, i]));
   const gap = rowHeight > 8 ? 3 : rowHeight > 3 ? 1 : 0;
-  const [left, right] = (x as unknown as { range(): number[] }).range();
+  const [left, right] = x.range();
   const waiting = new Map(model.stats.map((stats) => [stats.name, stats.waiting]));
   const paths = new Map<string, string>();
   for (const phase of model.phases) {
@@ -160,7 +161,7 @@ function gantt(
 function rulers(
   scene: SceneBuilder,
   model: TimelineModel,
-  x: { (us: number): number; invert(px: number): number },
+  x: LinearScale,
   box: { x: number; y: number; w: number; h: number },
 ): void {
   const perRank = new Map<number, Phase[]>();

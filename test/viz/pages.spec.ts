@@ -1,0 +1,37 @@
+/** The builds themselves: one file from file://, how large the scripts are, nothing fetched from elsewhere, embedding. */
+import { readdir, readFile } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
+import { gzipSync } from "node:zlib";
+import { expect, test } from "playwright/test";
+
+const dist = fileURLToPath(new URL("../../dist/", import.meta.url));
+const LIMIT = 100 * 1024;
+
+test("the single file opens from file:// with a sample, and asks for nothing", async ({ page }) => {
+  const requests: string[] = [];
+  const errors: string[] = [];
+  page.on("request", (request) => requests.push(request.url()));
+  page.on("pageerror", (error) => errors.push(error.message));
+  const url = `file://${dist}viewer-single/viewer.html`;
+  await page.goto(`${url}#sample=fused&view=traffic`);
+  await expect(page.locator("#description")).toContainText("rows from 16 source to 16 destination ranks");
+  await page.keyboard.press("8");
+  await page.getByLabel("Backend").selectOption("wasm");
+  await page.getByLabel("Tokens per rank").fill("8");
+  await page.locator("form.run button").click();
+  await expect(page.locator(".verdict")).toContainText("wasm equals the oracle bit for bit", { timeout: 30_000 });
+  expect(requests.filter((address) => !address.startsWith("data:") && !address.startsWith("blob:"))).toEqual([
+    `${url}#sample=fused&view=traffic`,
+  ]);
+  expect(errors).toEqual([]);
+});
+
+test("all scripts of the page together, but for the sample, are at most 100 KiB gzipped", async () => {
+  const folder = `${dist}viewer/assets/`;
+  let total = 0;
+  for (const name of await readdir(folder))
+    if (name.endsWith(".js") && !name.startsWith("sample-"))
+      total += gzipSync(await readFile(folder + name), { level: 9 }).length;
+  expect(total).toBeGreaterThan(20_000);
+  expect(total).toBeLessThanOrEqual(LIMIT);
+});
