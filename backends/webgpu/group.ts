@@ -12,6 +12,7 @@ import type {
   RowOutputs,
 } from "../../core/backend.ts";
 import { nowUs } from "../../core/clock.ts";
+import { OutOfMemory } from "../../core/errors.ts";
 import { EventOverlap } from "../../core/event.ts";
 import {
   checkCast,
@@ -133,17 +134,22 @@ export class WebGpuGroup implements Group {
   /** A device has no SMs to hand out here: accepted, and without effect on any result. */
   setNumSms(): void {}
 
+  /**
+   * All ranks share one device, so nothing is staged through this memory: it is reserved so that sizes and failures are
+   * those of a real group. Where the device is the CPU, its memory is the process's.
+   */
   async allocateBuffer(bytes: number): Promise<BufferMemory> {
     const { device } = this.#context;
-    const most = device.maxBufferBytes;
+    device.expectUsable();
+    if (device.adapter.isCpu) return reserveHostMemory(bytes, this.localRanks);
     const buffers: GPUBuffer[] = [];
     const free = () => {
       for (const buffer of buffers.splice(0)) buffer.destroy();
     };
     try {
       for (const rank of this.localRanks) {
-        for (let at = 0; at < bytes; at += most) {
-          const size = Math.min(most, Math.ceil((bytes - at) / 4) * 4);
+        for (let at = 0; at < bytes; at += device.maxBufferBytes) {
+          const size = Math.min(device.maxBufferBytes, Math.ceil((bytes - at) / 4) * 4);
           const { value, checked } = device.guard(`communication buffer of rank ${rank}, ${bytes} bytes`, () =>
             device.gpu.createBuffer({ label: `buffer of rank ${rank}`, size, usage: GPUUsage.STORAGE }),
           );
@@ -169,6 +175,23 @@ export class WebGpuGroup implements Group {
   #exclusive<T>(work: () => Promise<T>): Promise<T> {
     return this.#context.device.exclusive(work);
   }
+}
+
+function reserveHostMemory(bytes: number, localRanks: readonly number[]): BufferMemory {
+  const memory: ArrayBuffer[] = [];
+  for (const rank of localRanks) {
+    try {
+      memory.push(new ArrayBuffer(bytes));
+    } catch (error) {
+      throw new OutOfMemory(
+        `communication buffer of rank ${rank}: ${bytes} bytes are not to be had; use fewer tokens`,
+        {
+          cause: error,
+        },
+      );
+    }
+  }
+  return { bytes, free: () => memory.splice(0) };
 }
 
 function phase(name: string, startUs: number, endUs: number): Phase {

@@ -53,6 +53,7 @@ export class Launcher {
     if (pipeline === undefined) {
       pipeline = this.#compile(kernel);
       this.#pipelines.set(key, pipeline);
+      pipeline.catch(() => this.#pipelines.delete(key));
     }
     return pipeline;
   }

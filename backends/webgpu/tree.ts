@@ -50,27 +50,30 @@ export function sumTree(
   }
   const launches: SumLaunch[] = [];
   const stage = (ownersPerGroup: number) => {
-    const segments: number[][] = [];
+    const segments = new Segments(numTokens * (2 * width + 2));
     const merged = new Lists(numTokens, numBiases + width);
     for (let token = 0; token < numTokens; token++) {
       lists.forEachGroup(token, ownersPerGroup, (rows, owner) => {
-        if (rows.length > 1) segments.push([nextRow, ...rows]);
+        if (rows.length > 1) {
+          segments.start(nextRow);
+          segments.add(rows);
+        }
         merged.push(token, rows.length > 1 ? nextRow++ : rows[0], owner);
       });
     }
-    launches.push(...launchesOf(segments));
+    launches.push(...segments.launches());
     lists = merged;
   };
   if (kind === "hybrid-ep") stage(1);
   if (ranksPerNode < numRanks) stage(ranksPerNode);
   const firstTotal = nextRow;
-  const totals: number[][] = [];
+  const totals = new Segments(numTokens * (width + numBiases + 2));
   for (let token = 0; token < numTokens; token++) {
-    const total = [nextRow++];
-    for (let b = 0; b < numBiases; b++) total.push(firstBias + b * numTokens + token);
-    totals.push(total.concat(lists.rowsOf(token)));
+    totals.start(nextRow++);
+    for (let b = 0; b < numBiases; b++) totals.add([firstBias + b * numTokens + token]);
+    totals.add(lists.rowsOf(token));
   }
-  launches.push(...launchesOf(totals));
+  launches.push(...totals.launches());
   return { launches, firstBias, firstTotal, numRows: nextRow };
 }
 
@@ -94,43 +97,82 @@ class Lists {
     this.#owners[at] = owner;
   }
 
-  rowsOf(token: number): number[] {
+  rowsOf(token: number): Int32Array {
     const first = token * this.#width;
-    return Array.from(this.#rows.subarray(first, first + this.#counts[token]));
+    return this.#rows.subarray(first, first + this.#counts[token]);
   }
 
   /** Neighbours whose owners fall into the same group of `ownersPerGroup`; owners of a token ascend. */
-  forEachGroup(token: number, ownersPerGroup: number, visit: (rows: number[], owner: number) => void): void {
+  forEachGroup(token: number, ownersPerGroup: number, visit: (rows: Int32Array, owner: number) => void): void {
     const first = token * this.#width;
     const end = first + this.#counts[token];
     const groupOf = (at: number) => Math.floor(this.#owners[at] / ownersPerGroup);
     for (let at = first; at < end; ) {
       let next = at + 1;
       while (next < end && groupOf(next) === groupOf(at)) next++;
-      visit(Array.from(this.#rows.subarray(at, next)), this.#owners[at]);
+      visit(this.#rows.subarray(at, next), this.#owners[at]);
       at = next;
     }
   }
 }
 
-/** Tables by number of entries: exact up to 8 when there are many segments, else the next size that has a kernel. */
-function launchesOf(segments: readonly number[][]): SumLaunch[] {
-  const most = segments.reduce((longest, { length }) => Math.max(longest, length - 1), 0);
-  const classes = new Map<number, number[][]>();
-  for (const segment of segments) {
-    const count = segments.length >= MANY_SEGMENTS ? segment.length - 1 : most;
-    const size = segments.length >= MANY_SEGMENTS && count <= 8 ? Math.max(1, count) : roundedSize(count);
-    const list = classes.get(size);
-    if (list === undefined) classes.set(size, [segment]);
-    else list.push(segment);
+/** Segments of one stage, one after another: [row to write, number of entries, entries]. */
+class Segments {
+  readonly #words: Int32Array;
+  #end = 0;
+  #start = 0;
+  #count = 0;
+
+  constructor(maxWords: number) {
+    this.#words = new Int32Array(maxWords);
   }
-  return [...classes].map(([numEntries, list]) => {
-    const table = new Uint32Array(list.length * (1 + numEntries));
-    list.forEach((segment, i) => {
-      table.set(segment, i * (1 + numEntries));
+
+  start(row: number): void {
+    this.#start = this.#end;
+    this.#words[this.#end] = row;
+    this.#words[this.#end + 1] = 0;
+    this.#end += 2;
+    this.#count++;
+  }
+
+  add(rows: ArrayLike<number>): void {
+    this.#words.set(rows, this.#end);
+    this.#end += rows.length;
+    this.#words[this.#start + 1] += rows.length;
+  }
+
+  /** Tables by number of entries: exact up to 8 when there are many segments, else the next size that has a kernel. */
+  launches(): SumLaunch[] {
+    const many = this.#count >= MANY_SEGMENTS;
+    let most = 0;
+    this.#forEach((_at, numEntries) => {
+      most = Math.max(most, numEntries);
     });
-    return { numEntries, numSegments: list.length, table };
-  });
+    const sizeOf = (numEntries: number) =>
+      many && numEntries <= 8 ? Math.max(1, numEntries) : roundedSize(many ? numEntries : most);
+    const classes = new Map<number, number>();
+    this.#forEach((_at, numEntries) => {
+      const size = sizeOf(numEntries);
+      classes.set(size, (classes.get(size) ?? 0) + 1);
+    });
+    const launches = new Map<number, SumLaunch & { filled: number }>();
+    for (const [numEntries, numSegments] of classes) {
+      const table = new Uint32Array(numSegments * (1 + numEntries));
+      launches.set(numEntries, { numEntries, numSegments, table, filled: 0 });
+    }
+    this.#forEach((at, numEntries) => {
+      const launch = launches.get(sizeOf(numEntries)) as SumLaunch & { filled: number };
+      const { table } = launch;
+      const to = launch.filled++ * (1 + launch.numEntries);
+      table[to] = this.#words[at];
+      for (let i = 0; i < numEntries; i++) table[to + 1 + i] = this.#words[at + 2 + i];
+    });
+    return [...launches.values()];
+  }
+
+  #forEach(visit: (at: number, numEntries: number) => void): void {
+    for (let at = 0; at < this.#end; at += 2 + this.#words[at + 1]) visit(at, this.#words[at + 1]);
+  }
 }
 
 /** 1, 2, 4, 8, and multiples of 8: few kernels to compile. */

@@ -1,14 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createWebGpuBackend, type WebGpuBackend } from "../../backends/webgpu/index.ts";
 import { createOracleBackend } from "../../core/oracle/group.ts";
-import {
-  compareBackends,
-  expectSameTensors,
-  randomNumbers,
-  randomRouting,
-  randomRows,
-  randomShape,
-} from "./samples.ts";
+import { compareBackends, expectSameTensors } from "./compare.ts";
+import { randomNumbers, randomRouting, randomRows, randomShape } from "./samples.ts";
 
 const oracle = createOracleBackend();
 const uncaught: string[] = [];
@@ -23,14 +17,14 @@ afterAll(async () => {
 });
 
 describe("webgpu equals the oracle bit for bit over random bits", () => {
-  for (let seed = 1; seed <= 25; seed++) {
+  for (let seed = 1; seed <= 12; seed++) {
     it(`fused, seed ${seed}`, () => compareBackends(seed, backend, oracle, "fused"));
     it(`hybrid-ep, seed ${seed}`, () => compareBackends(seed + 1000, backend, oracle, "hybrid-ep"));
   }
 });
 
 describe("layout", () => {
-  for (let seed = 1; seed <= 10; seed++) {
+  for (let seed = 1; seed <= 5; seed++) {
     it(`counts as the oracle, seed ${seed}`, async () => {
       const random = randomNumbers(seed);
       const shape = randomShape(random);
@@ -46,7 +40,7 @@ describe("layout", () => {
 
 describe("casts and scaleRows", () => {
   for (const dtype of ["bf16", "fp16", "fp32"] as const) {
-    it.each([1, 5, 127, 128, 129, 256, 300, 520])(`${dtype} [9, %i]`, async (hidden) => {
+    it.each([1, 5, 127, 129, 300])(`${dtype} [9, %i]`, async (hidden) => {
       const random = randomNumbers(hidden);
       const x = Array.from({ length: 6 }, () => randomRows(random, dtype, [9, hidden]));
       const shape = { numRanks: 6 };

@@ -34,13 +34,20 @@ interface Source {
   readonly absent: string | null;
 }
 
+/** What decides which drivers an instance sees: an instance keeps those it started with. */
+function driversOf(source: Source): string {
+  return JSON.stringify([source.name, source.folder, ...DRIVER_VARIABLES.map((name) => process.env[name])]);
+}
+
 /**
  * Every object that `create()` returned, for the life of the process: a GPUDevice does not keep it alive, and when it is
  * collected the next asynchronous call crashes or never returns.
  */
 const instances: GPU[] = [];
-/** The instance that answered last time: asked first from then on. */
-let answered: { gpu: GPU; source: Source } | null = null;
+/** Why a source had nothing, by its drivers: not asked again, as Dawn warns on stderr every time. */
+const silent = new Map<string, string>();
+/** The instance that answered last time, for the next device on the same drivers. */
+let answered: { gpu: GPU; drivers: string } | null = null;
 
 export async function findAdapter(choice: AdapterChoice = "auto"): Promise<FoundAdapter> {
   const { adapter, report } = await search(choice);
@@ -100,8 +107,13 @@ function* sources(choice: AdapterChoice): Generator<Source> {
   const set = DRIVER_VARIABLES.filter((name) => process.env[name]);
   if (wanted("system")) {
     const detail = set.length > 0 ? `drivers of ${set.join(" and ")}` : "the system's own GPU drivers";
-    const absent = hasVulkanLoader() ? null : "no Vulkan loader (libvulkan.so.1) installed";
-    yield { name: "system", detail, folder: null, absent };
+    const source: Source = { name: "system", detail, folder: null, absent: null };
+    const drivers = driversOf(source);
+    // Looked for once: our own loader stays mapped and would be found next time.
+    if (!silent.has(drivers) && answered?.drivers !== drivers && !hasVulkanLoader()) {
+      silent.set(drivers, "no Vulkan loader (libvulkan.so.1) installed");
+    }
+    yield source;
   }
   if (process.platform !== "linux") return;
   // A user's choice of drivers is respected: ours would replace it.
@@ -137,14 +149,21 @@ async function ask(source: Source): Promise<GPUAdapter | string> {
   } catch (error) {
     return `the webgpu package cannot be loaded here (${firstLine(error)})`;
   }
-  const same = answered !== null && answered.source.name === source.name && answered.source.folder === source.folder;
+  const drivers = driversOf(source);
+  const known = silent.get(drivers);
+  if (known !== undefined) return known;
+  const same = answered !== null && answered.drivers === drivers;
   const restore = source.folder === null ? () => {} : useDrivers(source.folder);
   try {
     const gpu = same && answered !== null ? answered.gpu : webgpu.create([]);
     if (!same) instances.push(gpu);
     const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
-    if (adapter === null) return source.folder === null ? "no driver that Dawn accepts" : "the driver did not load";
-    answered = { gpu, source };
+    if (adapter === null) {
+      const reason = source.folder === null ? "no driver that Dawn accepts" : "the driver did not load";
+      silent.set(drivers, reason);
+      return reason;
+    }
+    answered = { gpu, drivers };
     return adapter;
   } catch (error) {
     return firstLine(error);

@@ -1,0 +1,111 @@
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { createWebGpuBackend, type WebGpuBackend } from "../../backends/webgpu/index.ts";
+import { planRows } from "../../backends/webgpu/rows.ts";
+import type { OutputChunk } from "../../core/backend.ts";
+import { createOracleBackend } from "../../core/oracle/group.ts";
+import { bytesOf, type Tensor } from "../../core/tensor.ts";
+import { compareBackends, expectSameTensors } from "./compare.ts";
+import { randomNumbers, randomRouting, randomRows, type Shape } from "./samples.ts";
+
+const oracle = createOracleBackend();
+const BUDGET = 2 ** 20;
+let backend: WebGpuBackend;
+
+beforeAll(async () => {
+  backend = await createWebGpuBackend({ maxBufferBytes: 4096, memoryBudgetBytes: BUDGET });
+});
+afterAll(() => backend.close());
+
+describe("with buffers of 4 KiB", () => {
+  for (let seed = 1; seed <= 4; seed++) {
+    it(`fused equals the oracle, seed ${seed}`, () => compareBackends(seed + 50, backend, oracle, "fused"));
+    it(`hybrid-ep equals the oracle, seed ${seed}`, () => compareBackends(seed + 60, backend, oracle, "hybrid-ep"));
+  }
+
+  it("rows longer than a buffer are done in blocks of columns", async () => {
+    const random = randomNumbers(7);
+    const shape: Shape = { numRanks: 2, ranksPerNode: 1, numExperts: 4, topk: 3, hidden: 3001, maxTokens: 3 };
+    const group = await backend.createGroup(shape);
+    const reference = await oracle.createGroup(shape);
+    const routing = randomRouting(random, shape, "i32");
+    const x = routing.topkIdx.map((ids) => randomRows(random, "fp32", [ids.shape[0], shape.hidden]));
+    const settings = { numExperts: 4, expertAlignment: 1, numWorstTokens: 0, padMultiple: 2, numPermutedTokens: null };
+    for (const kind of ["fused", "hybrid-ep"] as const) {
+      const request = { kind, x, scales: null, routing, settings };
+      const received = await group.dispatch(request);
+      const expected = await reference.dispatch(request);
+      expectSameTensors("x", received.x, expected.x);
+      const combine = { handle: expected.handle, x: expected.x, topkWeights: null, probs: null, bias: [] };
+      expectSameTensors("sum", (await group.combine(combine)).x, (await reference.combine(combine)).x);
+    }
+    const cast = await group.castToFp8(x);
+    const expectedCast = await reference.castToFp8(x);
+    expectSameTensors("fp8", cast.x, expectedCast.x);
+    expectSameTensors("scales", cast.scales, expectedCast.scales);
+    expectSameTensors("back", await group.castBack(cast.x, cast.scales), await reference.castBack(cast.x, cast.scales));
+    const factors = x.map((value) => randomRows(random, "fp32", [value.shape[0]]));
+    expectSameTensors("scaled", await group.scaleRows(x, factors), await reference.scaleRows(x, factors));
+  });
+
+  it("keeps its device memory within the budget", () => {
+    expect(backend.heldBytes()).toBeGreaterThan(0);
+    expect(backend.heldBytes()).toBeLessThanOrEqual(BUDGET);
+  });
+});
+
+describe("consume", () => {
+  it("shows every row once, ascending per rank, and returns no tensors", async () => {
+    const random = randomNumbers(3);
+    const shape: Shape = { numRanks: 3, ranksPerNode: 3, numExperts: 6, topk: 2, hidden: 130, maxTokens: 40 };
+    const group = await backend.createGroup(shape);
+    const routing = randomRouting(random, shape, "i64");
+    const x = routing.topkIdx.map((ids) => randomRows(random, "bf16", [ids.shape[0], shape.hidden]));
+    const scales = x.map((value) => randomRows(random, "fp32", [value.shape[0], 2]));
+    const settings = { numExperts: 6, expertAlignment: 1, numWorstTokens: 0, padMultiple: 4, numPermutedTokens: null };
+    for (const kind of ["fused", "hybrid-ep"] as const) {
+      const whole = await group.dispatch({ kind, x, scales, routing, settings });
+      const seen = { x: whole.x.map(() => [] as number[]), scales: whole.x.map(() => [] as number[]) };
+      const next = { x: [0, 0, 0], scales: [0, 0, 0] };
+      const fractions: number[] = [];
+      const consume = (chunk: OutputChunk) => {
+        const name = chunk.name as "x" | "scales";
+        expect(chunk.firstRow).toBe(next[name][chunk.rank]);
+        next[name][chunk.rank] += chunk.numRows;
+        seen[name][chunk.rank].push(...chunk.bytes);
+      };
+      const progress = (fraction: number) => fractions.push(fraction);
+      const streamed = await group.dispatch({ kind, x, scales, routing, settings, consume, progress });
+      expect(streamed.x).toEqual([]);
+      expect(streamed.scales).toEqual([]);
+      whole.x.forEach((value, i) => expect(Buffer.from(seen.x[i]).equals(bytesOf(value as Tensor))).toBe(true));
+      whole.scales?.forEach((value, i) =>
+        expect(Buffer.from(seen.scales[i]).equals(bytesOf(value as Tensor))).toBe(true),
+      );
+      expect(fractions.at(-1)).toBe(1);
+      expect(fractions).toEqual([...fractions].sort((a, b) => a - b));
+    }
+  });
+});
+
+describe("planRows", () => {
+  it("packs whole rows while they fit", () => {
+    expect(planRows(24, 16, 2, 640)).toEqual({
+      rowBytes: 24,
+      numRows: 10,
+      blocks: [{ first: 0, bytes: 24, stride: 32 }],
+    });
+  });
+
+  it("cuts rows that do not fit into blocks of columns", () => {
+    expect(planRows(100, 16, 3, 96)).toEqual({
+      rowBytes: 100,
+      numRows: 1,
+      blocks: [
+        { first: 0, bytes: 32, stride: 32 },
+        { first: 32, bytes: 32, stride: 32 },
+        { first: 64, bytes: 32, stride: 32 },
+        { first: 96, bytes: 4, stride: 16 },
+      ],
+    });
+  });
+});
