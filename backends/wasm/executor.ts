@@ -176,7 +176,7 @@ export function makeExecutor(module: WebAssembly.Module, lane: number): Executor
   function combine(task: Task & { op: "combine" }, first: number, last: number): void {
     const { x, bias, out, width, staged } = task;
     const { rowBytes } = x[0];
-    const kernel = "sum" + task.dtype;
+    const kernel = `sum${task.dtype}`;
     const rankAt = (entry: number, end: number) => (entry < end ? control[task.sendRank + entry] : -1);
     const nodeOf = (rank: number) => (rank < 0 ? -1 : Math.floor(rank / task.ranksPerNode));
     for (let token = first; token < last; token++) {

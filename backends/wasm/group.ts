@@ -21,13 +21,14 @@ import {
   checkCombine,
   checkDispatch,
   checkGroupOptions,
+  checkOut,
   checkRouting,
   checkScale,
 } from "../../core/functions/validate.ts";
 import { Handle, type HandleData } from "../../core/handle/handle.ts";
 import { type RankLayout, rankLayout } from "../../core/layout/counts.ts";
 import { fusedHandle, hybridEpHandle } from "../../core/layout/positions.ts";
-import { type AnyTensor, expectTensor, type Tensor, tensor } from "../../core/tensor.ts";
+import { type AnyTensor, type Tensor, tensor } from "../../core/tensor.ts";
 import { combineRows } from "./combine.ts";
 import { consumeDispatch, dispatchRows } from "./dispatch.ts";
 import type { Engine, RunOptions } from "./engine.ts";
@@ -213,17 +214,8 @@ export class WasmGroup implements Group {
     numRows: readonly number[],
   ): readonly Tensor[] {
     const specs = numRows.map((rows) => ({ dtype: row.dtype, shape: [rows, row.shape[1]] }));
-    if (out === undefined) return resultTensors(this.#engine, specs);
-    if (out.length !== specs.length) {
-      throw new InvalidArgument({
-        name: "out",
-        expected: `one tensor per local rank (${specs.length})`,
-        received: `${out.length} tensors`,
-        remedy: "pass a tensor for every local rank",
-      });
-    }
-    specs.forEach(({ dtype, shape }, i) => expectTensor("out", out[i], [dtype], shape, { rank: this.localRanks[i] }));
-    return out;
+    checkOut(this, out, row.dtype, numRows, row.shape[1]);
+    return out ?? resultTensors(this.#engine, specs);
   }
 
   #runOptions({ numSms, progress }: StreamOptions & RowOutputs): RunOptions {
