@@ -26,10 +26,6 @@ const mode = process.env.FUSED_A2A_NATIVE ?? "auto";
 const jobs = Number(args[args.indexOf("--jobs") + 1]) || availableParallelism();
 const wanted = ["cuda", "emulated"].filter((name) => args.includes(name));
 const variants = wanted.length > 0 ? wanted : flag("--sanitize") ? ["emulated"] : ["cuda", "emulated"];
-const headers = [...files("kernels"), ...files("native"), ...files("emulation"), ...files("binding")].filter((file) =>
-  /\.(h|cuh)$/.test(file),
-);
-const newestHeader = Math.max(...headers.map((file) => statSync(file).mtimeMs));
 
 if (mode === "off") skip("FUSED_A2A_NATIVE=off", 0);
 if (process.platform !== "linux" || !["x64", "arm64"].includes(process.arch)) {
@@ -51,19 +47,18 @@ async function buildCuda() {
   const flags = [
     ...["-x", "cu", "-std=c++20", "-O3", "--fmad=false", "-cudart", "static", "-Werror", "all-warnings"],
     ...["-Xcompiler=-fPIC,-Wall,-Wextra,-fvisibility=hidden", ...images],
-    ...(flag("--resources") ? ["-Xptxas", "-v"] : []),
+    ...["-Xptxas", "-v"],
   ];
   const defines = [`-DFA2A_ARCHITECTURES="${names}"`, `-DFA2A_COMPILER="nvcc ${version[1]}.${version[2]}"`];
   const compile = (file, object) => [nvcc, [...flags, ...defines.map(quoteForNvcc), "-c", file, "-o", object]];
-  const report = [];
-  const library = await objects("cuda", files("native").filter(isLibrary), compile, report);
+  const library = await objects("cuda", files("native").filter(isLibrary), compile);
   const link = [nvcc, ...["-cudart", "static"], "-Xcompiler=-fPIC"];
   await target(join(build, "fused_a2a_cuda.node"), [...library, ...(await binding("cuda"))], [...link, "-shared"]);
   if (flag("--selftest")) {
-    const test = await objects("cuda", files("native/selftest").filter(isSource), compile, report);
+    const test = await objects("cuda", files("native/selftest").filter(isSource), compile);
     await target(join(build, "selftest-cuda"), [...library, ...test], link);
   }
-  if (flag("--resources")) printResources(report.join(""));
+  if (flag("--resources")) printResources(library.map((object) => readFileSync(`${object}.log`, "utf8")).join(""));
 }
 
 async function buildEmulated() {
@@ -90,7 +85,7 @@ async function buildEmulated() {
   ];
   const compile = (file, object) => [gxx, [...flags, "-c", file, "-o", object]];
   const sources = [...files("native").filter(isLibrary), ...files("emulation").filter(isSource)];
-  const library = await objects(folder, sources, compile, []);
+  const library = await objects(folder, sources, compile);
   if (!sanitize)
     await target(
       join(build, "fused_a2a_emulated.node"),
@@ -98,7 +93,7 @@ async function buildEmulated() {
       [gxx, "-shared", "-pthread"],
     );
   if (!flag("--selftest") && !sanitize) return;
-  const test = await objects(folder, files("native/selftest").filter(isSource), compile, []);
+  const test = await objects(folder, files("native/selftest").filter(isSource), compile);
   await target(
     join(build, sanitize ? "selftest-sanitized" : "selftest-emulated"),
     [...library, ...test],
@@ -126,36 +121,42 @@ async function binding(folder) {
     ...[
       "-DNAPI_VERSION=8",
       "-DNODE_ADDON_API_CPP_EXCEPTIONS",
+      // An environment that is being torn down runs no JavaScript: errors then have nowhere to go.
+      "-DNODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS",
       ...include.flatMap((path) => ["-isystem", resolve(root, path)]),
     ],
   ];
-  return objects(
-    folder,
-    files("binding").filter(isSource),
-    (file, object) => [gxx, [...flags, "-c", file, "-o", object]],
-    [],
-  );
+  return objects(folder, files("binding").filter(isSource), (file, object) => [
+    gxx,
+    [...flags, "-c", file, "-o", object],
+  ]);
 }
 
-/** Compiles what is older than its source, the headers or its command line; `jobs` at a time. */
-async function objects(folder, sources, compile, report) {
+/** Compiles what is older than its sources or was made by another command line; `jobs` at a time. */
+async function objects(folder, sources, compile) {
   const list = sources.map((file) => {
     const object = join(build, "objects", folder, `${file.slice(source.length + 1).replaceAll("/", "-")}.o`);
-    return { file, object, command: compile(file, object) };
+    const [tool, flags] = compile(file, object);
+    return { object, command: [tool, [...flags, "-MMD", "-MF", `${object}.d`]] };
   });
   mkdirSync(join(build, "objects", folder), { recursive: true });
-  const queue = list.filter(
-    ({ file, object, command }) => !fresh(object, Math.max(statSync(file).mtimeMs, newestHeader), command),
-  );
+  const queue = list.filter(({ object, command }) => !fresh(object, newestSource(object), command));
   await Promise.all(
     Array.from({ length: jobs }, async () => {
       for (let job = queue.shift(); job !== undefined; job = queue.shift()) {
-        report.push(await run(job.command));
+        writeFileSync(`${job.object}.log`, await run(job.command));
         writeFileSync(`${job.object}.command`, JSON.stringify(job.command));
       }
     }),
   );
   return list.map(({ object }) => object);
+}
+
+/** The latest change of anything the object was made from; never, when that is not known. */
+function newestSource(object) {
+  if (!existsSync(`${object}.d`)) return Number.POSITIVE_INFINITY;
+  const names = readFileSync(`${object}.d`, "utf8").replaceAll("\\\n", " ").split(": ")[1].split(/\s+/).filter(Boolean);
+  return Math.max(...names.map((name) => (existsSync(name) ? statSync(name).mtimeMs : Number.POSITIVE_INFINITY)));
 }
 
 async function target(output, inputs, [tool, ...flags]) {
@@ -171,7 +172,7 @@ async function target(output, inputs, [tool, ...flags]) {
 }
 
 function fresh(output, newest, command) {
-  if (flag("--force") || flag("--resources") || !existsSync(output) || statSync(output).mtimeMs < newest) return false;
+  if (flag("--force") || !existsSync(output) || statSync(output).mtimeMs < newest) return false;
   const record = output.endsWith(".o") ? `${output}.command` : join(build, "objects", `${basename(output)}.command`);
   return existsSync(record) && readFileSync(record, "utf8") === JSON.stringify(command);
 }

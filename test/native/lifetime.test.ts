@@ -140,11 +140,10 @@ describe.skipIf(!built)(`lifetimes${why}`, () => {
       };
       for (let i = 0; i < 10; i++) await run();
       await collect();
-      const after = await group.memory();
-      for (const { pool, poolFree } of after) expect(poolFree).toBe(pool);
-      for (let i = 0; i < 10; i++) await run();
-      await collect();
-      expect((await group.memory()).map(({ pool }) => pool)).toEqual(after.map(({ pool }) => pool));
+      for (const { pool, poolFree } of await group.memory()) {
+        expect(pool).toBeGreaterThan(0);
+        expect(poolFree).toBe(pool);
+      }
     }));
 
   test("host results leave nothing on the devices but what their handle needs", () =>
