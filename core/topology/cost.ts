@@ -82,7 +82,7 @@ export function rowBytes(operation: Operation, hidden: number, rowKind: RowKind,
 export function operationCost(input: CostInput): OperationCost {
   const { path, parameters, operation, scope } = input;
   const traffic = operation === "combine" ? reversed(input.traffic) : input.traffic;
-  const speed = achieved(input.machine, parameters);
+  const speed = achieved(input.machine, parameters, traffic.ranksPerNode);
   const bytes = rowBytes(operation, input.hidden, input.rowKind, path);
   const rows = linkRows(path, traffic);
   const explains = input.explains ?? true;

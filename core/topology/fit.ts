@@ -7,6 +7,15 @@ const FIGURE_SPREAD = 0.05;
 const ROBUST_AT = 2;
 const MAX_STEPS = 60;
 
+/** What is known before a row is read: values, and one standard deviation of their logarithms. */
+export interface Knowledge {
+  readonly parameters: Parameters;
+  readonly spread: Readonly<Partial<Record<ParameterName, number>>>;
+}
+
+/** From elsewhere than tables of dispatch and combine: what priorSource names. */
+export const INDEPENDENT: Knowledge = { parameters: priorParameters(), spread: {} };
+
 export interface Fit {
   readonly parameters: Parameters;
   /** Relative standard error of each fitted parameter; near the prior's spread = the rows say nothing about it. */
@@ -18,13 +27,18 @@ export interface Fit {
 /**
  * Maximum a posteriori fit of the logarithms: residuals are log(predicted / published) in units of FIGURE_SPREAD, plus one
  * residual per parameter that pulls it to its prior. Levenberg-Marquardt with numeric derivatives, deterministic.
- * Systems with many figures count by the square root of their number, so that one long table does not decide alone.
+ * `from` is where the search starts, not what it is pulled to. Systems with many figures count by the square root of their number, so that one long table does not decide alone.
  */
-export function fitParameters(figures: readonly Figure[]): Fit {
+export function fitParameters(
+  figures: readonly Figure[],
+  knowledge: Knowledge = INDEPENDENT,
+  from: Parameters = knowledge.parameters,
+): Fit {
   const sizes = new Map<string, number>();
   for (const { system } of figures) sizes.set(system, (sizes.get(system) ?? 0) + 1);
   const weights = figures.map(({ system }) => (sizes.get(system) ?? 1) ** -0.25 / FIGURE_SPREAD);
-  const start = priorParameters();
+  const start = knowledge.parameters;
+  const spreadOf = (name: ParameterName) => knowledge.spread[name] ?? PARAMETERS[name].spread;
   const toParameters = (logs: Float64Array): Parameters => ({
     ...start,
     ...Object.fromEntries(FITTED_NAMES.map((name, i) => [name, clamp(name, Math.exp(logs[i]))])),
@@ -36,12 +50,21 @@ export function fitParameters(figures: readonly Figure[]): Fit {
       result[i] = Math.log(predictFigure(figure, parameters) / figure.value) * weights[i];
     });
     FITTED_NAMES.forEach((name, i) => {
-      result[figures.length + i] = (logs[i] - Math.log(PARAMETERS[name].prior)) / PARAMETERS[name].spread;
+      result[figures.length + i] = (logs[i] - Math.log(start[name])) / spreadOf(name);
     });
     return result;
   };
-  const initial = Float64Array.from(FITTED_NAMES, (name) => Math.log(PARAMETERS[name].prior));
-  const { logs, covariance } = levenbergMarquardt(residuals, initial, figures.length);
+  const cost = (logs: Float64Array) => robustCost(residuals(logs), figures.length);
+  let found = levenbergMarquardt(
+    residuals,
+    Float64Array.from(FITTED_NAMES, (name) => Math.log(from[name])),
+    figures.length,
+  );
+  // Where a maximum hides a term its slope is zero: looks further along each parameter before it believes in a minimum.
+  for (let kicked = kick(found.logs, cost); kicked !== null; kicked = kick(found.logs, cost)) {
+    found = levenbergMarquardt(residuals, kicked, figures.length);
+  }
+  const { logs, covariance } = found;
   return {
     parameters: toParameters(logs),
     relativeError: Object.fromEntries(FITTED_NAMES.map((name, i) => [name, Math.sqrt(covariance[i][i])])),
@@ -59,13 +82,22 @@ export interface Fold {
 export function crossValidate(
   figures: readonly Figure[],
   groupOf: (figure: Figure) => string,
+  progress?: (fraction: number) => void,
+  knowledge: Knowledge = INDEPENDENT,
 ): { readonly folds: readonly Fold[]; readonly all: ErrorSummary } {
   const groups = [...new Set(figures.map(groupOf))];
   const all: number[] = [];
-  const folds = groups.map((name) => {
-    const { parameters } = fitParameters(figures.filter((figure) => groupOf(figure) !== name));
+  // One fold less is a small step from all of them: the search starts there.
+  const { parameters: start } = fitParameters(figures, knowledge);
+  const folds = groups.map((name, i) => {
+    const { parameters } = fitParameters(
+      figures.filter((figure) => groupOf(figure) !== name),
+      knowledge,
+      start,
+    );
     const errors = figures.filter((figure) => groupOf(figure) === name).map((f) => figureError(f, parameters));
     all.push(...errors);
+    progress?.((i + 1) / groups.length);
     return { name, held: summarizeErrors(errors) };
   });
   return { folds, all: summarizeErrors(all) };
@@ -74,6 +106,23 @@ export function crossValidate(
 function clamp(name: ParameterName, value: number): number {
   const [low, high] = PARAMETERS[name].range;
   return Math.min(high, Math.max(low, value));
+}
+
+const KICKS = [0.5, 0.7, 1.4, 2, 3];
+
+/** The best point along the axes that costs less than here; null when there is none. */
+function kick(logs: Float64Array, cost: (logs: Float64Array) => number): Float64Array | null {
+  let best: Float64Array | null = null;
+  let least = cost(logs) * (1 - 1e-6);
+  for (let i = 0; i < logs.length; i++) {
+    for (const factor of KICKS) {
+      const moved = logs.slice();
+      moved[i] += Math.log(factor);
+      const value = cost(moved);
+      if (value < least) [best, least] = [moved, value];
+    }
+  }
+  return best;
 }
 
 /** Soft-L1 weight of the first `numRobust` residuals (priors stay quadratic). */
@@ -120,7 +169,7 @@ function levenbergMarquardt(
       const nextResiduals = residuals(next);
       const nextCost = robustCost(nextResiduals, numRobust);
       if (nextCost < cost) {
-        improved = cost - nextCost > 1e-9 * cost;
+        improved = cost - nextCost > 1e-8 * cost;
         [x, r, cost] = [next, nextResiduals, nextCost];
         damping = Math.max(1e-9, damping / 10);
         break;

@@ -1,6 +1,9 @@
 import { type ErrorSummary, type Figure, figureError, predictFigure, summarizeErrors } from "./benchmark.ts";
-import { crossValidate, type Fit, fitParameters } from "./fit.ts";
+import { crossValidate, type Fit, fitParameters, INDEPENDENT, type Knowledge } from "./fit.ts";
 import { PARAMETER_NAMES, PARAMETERS, type Parameters } from "./parameters.ts";
+
+/** Longer tables leave out every twentieth row at a time: each fold is a fit of its own. */
+const MOST_ROW_FOLDS = 20;
 
 /** A table's figures by what they are for. */
 export interface Split {
@@ -44,7 +47,7 @@ export interface FitReport extends Fit {
   readonly held: ErrorSummary;
   readonly heldLines: readonly FigureLine[];
   readonly asideLines: readonly FigureLine[];
-  /** Each row left out once; each (system, GPU) left out once. */
+  /** Each row left out once (long tables: every twentieth row at a time); each (system, GPU) left out once. */
   readonly leaveRowOut: ErrorSummary;
   readonly leaveSystemOut: {
     readonly folds: readonly { name: string; held: ErrorSummary }[];
@@ -53,17 +56,28 @@ export interface FitReport extends Fit {
 }
 
 /** Fits, and says how far the fit can be trusted. `progress` is called with 0..1: every fold is a fit of its own. */
-export function fitReport(split: Split): FitReport {
-  const fit = fitParameters(split.fit);
+export function fitReport(
+  split: Split,
+  progress?: (fraction: number) => void,
+  knowledge: Knowledge = INDEPENDENT,
+): FitReport {
+  const fit = fitParameters(split.fit, knowledge);
   const used = [...split.fit, ...split.hold].sort((a, b) => a.row - b.row);
+  const numRows = new Set(used.map((figure) => figure.row)).size;
+  const foldOf = (figure: Figure) => `${numRows > MOST_ROW_FOLDS ? figure.row % MOST_ROW_FOLDS : figure.row}`;
   return {
     ...fit,
     fitted: summarizeErrors(split.fit.map((figure) => figureError(figure, fit.parameters))),
     held: summarizeErrors(split.hold.map((figure) => figureError(figure, fit.parameters))),
     heldLines: figureLines(split.hold, fit.parameters),
     asideLines: figureLines(split.aside, fit.parameters),
-    leaveRowOut: crossValidate(used, (figure) => `${figure.row}`).all,
-    leaveSystemOut: crossValidate(used, (figure) => `${figure.system}, ${figure.machine.name}`),
+    leaveRowOut: crossValidate(used, foldOf, (fraction) => progress?.(fraction / 2), knowledge).all,
+    leaveSystemOut: crossValidate(
+      used,
+      (figure) => `${figure.system}, ${figure.machine.name}`,
+      (fraction) => progress?.((1 + fraction) / 2),
+      knowledge,
+    ),
   };
 }
 
@@ -103,7 +117,7 @@ export function fitToJson(report: FitReport, split: Split, table: string, date: 
 
 /** The same as the source of core/topology/fitted.ts. */
 export function fitToModule(json: object): string {
-  return `import type { Parameters } from "./parameters.ts";
+  return `import type { ParameterName, Parameters } from "./parameters.ts";
 
 /** Written by \`fused-a2a simulate --fit published --output core/topology/fitted.ts\`: do not edit. */
 export const FITTED: {
@@ -112,6 +126,7 @@ export const FITTED: {
   readonly rows: readonly number[];
   readonly numFigures: number;
   readonly parameters: Parameters;
+  readonly relativeError: Readonly<Partial<Record<ParameterName, number>>>;
   readonly [key: string]: unknown;
 } = ${JSON.stringify(json, null, 2)};
 `;

@@ -28,26 +28,34 @@ export const PARAMETERS = {
   nvlinkEfficiencyHopper: p(
     "fraction",
     "all-to-all payload / nominal NVLink, Hopper",
-    0.66,
-    0.15,
+    0.76,
+    0.2,
     [0.3, 0.95],
-    "below 343/450, the most that SM stores reach (arXiv 2511.13940)",
+    "the most that SM stores reach: 343 of 450 (arXiv 2511.13940)",
   ),
   nvlinkEfficiencyBlackwell: p(
     "fraction",
     "all-to-all payload / nominal NVLink, Blackwell",
-    0.72,
-    0.15,
+    0.7,
+    0.2,
     [0.3, 0.95],
-    "628 to 669 of 900 (arXiv 2511.13940)",
+    "the most that SM stores reach: 628 of 900 (arXiv 2511.13940)",
+  ),
+  nvlinkRankLoss: p(
+    "fraction",
+    "of NVLink efficiency lost per doubling of the domain's ranks beyond 8: more streams meet in the switches",
+    0.02,
+    0.8,
+    [0.0001, 0.3],
+    "none is seen up to 8; small beyond",
   ),
   nicEfficiency: p(
     "fraction",
     "payload / nominal NIC",
-    0.9,
-    0.07,
+    0.96,
+    0.1,
     [0.5, 1],
-    "46 to 49 of 50 GB/s (nccl-tests issue 267)",
+    "NCCL: 48 to 49 of 50 GB/s (nccl-tests issue 267)",
   ),
   hbmEfficiency: p(
     "fraction",
@@ -58,40 +66,54 @@ export const PARAMETERS = {
     "4.3 of 4.8 TB/s (H200), 3.0 of 3.35 (H100)",
     false,
   ),
-  loadStoreRowNs: p("ns", "SM time per row, load-store engine, Hopper", 270, 0.6, [10, 2000], "order of magnitude"),
-  loadStoreBytePs: p("ps/B", "SM time per byte, load-store engine, Hopper", 21, 0.6, [1, 200], "order of magnitude"),
-  bulkRowNs: p("ns", "SM time per row, bulk-copy engine, Hopper", 100, 0.6, [5, 1000], "order of magnitude"),
+  loadStoreRowNs: p(
+    "ns",
+    "SM time per row, load-store engine, Hopper",
+    100,
+    0.8,
+    [10, 2000],
+    "a few memory latencies, hidden by many warps",
+  ),
+  loadStoreBytePs: p(
+    "ps/B",
+    "SM time per byte, load-store engine, Hopper",
+    80,
+    0.8,
+    [1, 200],
+    "3.2 to 5.1 times the SMs of bulk copies (arXiv 2511.13940)",
+  ),
+  bulkRowNs: p("ns", "SM time per row, bulk-copy engine, Hopper", 100, 0.8, [5, 1000], "a few memory latencies"),
   bulkBytePs: p(
     "ps/B",
     "SM time per byte, bulk-copy engine, Hopper",
-    10,
-    0.6,
+    20,
+    0.8,
     [1, 100],
-    "one SM reads 200 GB/s and writes 50 GB/s (DeepEP V2's SM rule)",
+    "one SM writes 50 GB/s (the rule by which DeepEP V2 chooses SMs)",
   ),
   ringReduceFactor: p(
     "ratio",
     "SM time of combine / dispatch where ring queues are summed by the SMs (load-store)",
-    1.1,
-    0.6,
+    1,
+    0.3,
     [0.5, 3],
-    "one more read per row",
+    "no difference",
   ),
   smOverlapLoss: p(
     "fraction",
     "of the shorter of (SM time, link time) that shows",
     0.1,
-    0.6,
+    0.8,
     [0.001, 1],
-    "fill and drain of a pipeline",
+    "a pipeline of about ten stages to fill",
   ),
   chunkedHopLoss: p(
     "fraction",
     "of the shorter of (network hop, NVLink hop) that shows in chunked pipelines",
-    0.3,
-    0.6,
+    0.1,
+    0.8,
     [0.001, 1],
-    "fill and drain of a pipeline of few chunks",
+    "a pipeline of about ten stages to fill",
   ),
   kernelStartUs: p(
     "us",
@@ -102,25 +124,39 @@ export const PARAMETERS = {
     "barrier kernel of NCCL's LSA all-to-all samples: 6.5 to 7.0 us",
     false,
   ),
-  lowLatencyStartUs: p("us", "start-up of low-latency kernels", 28, 0.6, [1, 200], "a few network round trips"),
-  callUs: p("us", "a whole call beyond its kernels: launches, counts, host", 70, 0.6, [1, 500], "tens of launches"),
+  lowLatencyStartUs: p(
+    "us",
+    "start-up of low-latency kernels",
+    20,
+    0.8,
+    [1, 200],
+    "all-to-all of 16 B: 4 to 13 us on one host (NCCL samples), and a network round trip",
+  ),
+  callUs: p(
+    "us",
+    "a whole call beyond its kernels: launches, counts, host",
+    100,
+    0.8,
+    [1, 500],
+    "launching from one thread: 80 to 120 us",
+  ),
   networkCallUs: p(
     "us",
     "the same, in addition, when the group spans nodes",
     100,
-    0.6,
+    0.8,
     [1, 1000],
-    "barriers across hosts",
+    "a barrier across hosts and its launches",
   ),
   scanNs: p(
     "ns",
     "SM time per (token, rank) spent scanning the routing map for rows with scales (one wide domain)",
-    88,
-    0.6,
+    50,
+    0.8,
     [1, 500],
-    "a few hundred cycles",
+    "about 100 cycles",
   ),
-  blackwellSmSpeed: p("ratio", "one Blackwell SM / one Hopper SM", 1.2, 0.15, [0.7, 2], "clock and HBM"),
+  blackwellSmSpeed: p("ratio", "one Blackwell SM / one Hopper SM", 1, 0.2, [0.7, 2], "the same clock"),
 } as const satisfies Record<string, ParameterSpec>;
 
 export type ParameterName = keyof typeof PARAMETERS;
@@ -162,13 +198,15 @@ export interface Achieved {
   readonly smSpeed: number;
 }
 
-export function achieved(machine: Machine, parameters: Parameters): Achieved {
+/** `ranksPerNode`: ranks of the group in one NVLink domain. */
+export function achieved(machine: Machine, parameters: Parameters, ranksPerNode: number): Achieved {
   const fittedNvlink: Record<Family, number> = {
     hopper: parameters.nvlinkEfficiencyHopper,
     blackwell: parameters.nvlinkEfficiencyBlackwell,
     other: parameters.nvlinkEfficiencyHopper,
   };
-  const nvlink = machine.nvlinkEfficiency?.value ?? fittedNvlink[machine.family];
+  const meeting = 1 - parameters.nvlinkRankLoss * Math.max(0, Math.log2(ranksPerNode / 8));
+  const nvlink = machine.nvlinkEfficiency?.value ?? fittedNvlink[machine.family] * meeting;
   const nic = machine.nicEfficiency?.value ?? parameters.nicEfficiency;
   return {
     nvlinkBytesPerUs: nvlink * machine.nvlinkGBps.value * 1e3,

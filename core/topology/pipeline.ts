@@ -92,7 +92,7 @@ class OperationRun {
     this.#end = this.#ready.slice();
     this.#wait = new Float32Array(this.#numRanks ** 2);
     const bytes = rowBytes(input.operation, input.hidden, input.rowKind, input.path);
-    const speed = achieved(input.machine, input.parameters);
+    const speed = achieved(input.machine, input.parameters, this.#perNode);
     const perRow = (bytesPerUs: number, health: Float64Array | undefined) =>
       Float64Array.from({ length: this.#numRanks }, (_, r) => bytes / (bytesPerUs * (health?.[r] ?? 1)));
     this.#nvlinkUs = perRow(speed.nvlinkBytesPerUs, input.health?.nvlink);

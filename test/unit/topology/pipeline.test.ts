@@ -98,7 +98,7 @@ describe("the pipeline", () => {
     const counter = counted("uniform", { numRanks: 4, ranksPerNode: 2, numTokens: 0, numExperts: 4, topk: 1 });
     counter.add(0, Int32Array.of(3), 1);
     const given = input({ counter, numChunks: 1 });
-    const speed = achieved(given.machine, parameters);
+    const speed = achieved(given.machine, parameters, 2);
     const bytes = 14336;
     const hops = (2 * bytes) / speed.nicBytesPerUs + (2 * bytes) / speed.nvlinkBytesPerUs;
     const sm = (2 * (parameters.bulkRowNs + parameters.bulkBytePs * 1e-3 * bytes) * 1e-3) / 24;
