@@ -73,6 +73,18 @@ describe("addRow and roundRow", () => {
     expect(out[0]).toBe(0x8000);
   });
 
+  test("a partial sum below 2^-126 is flushed, with its sign, and a zero total is +0 all the same", () => {
+    // 1.5 * 2^-126 - 2^-126 = 2^-127
+    expect(sum("bf16", [[0x00c0], [0x8080]])).toEqual([0]);
+    expect(sum("bf16", [[0x80c0], [0x0080]])).toEqual([0]);
+    expect(sum("fp32", [[0x80c00000], [0x00800000]])).toEqual([0]);
+    const out = new Uint16Array(1);
+    for (const dtype of ["bf16", "fp16"] as const) {
+      roundRow(dtype, Float32Array.of(-0), out.fill(9), 0, 1);
+      expect(out[0]).toBe(0);
+    }
+  });
+
   test("NaN terms, whatever their payload, and Inf - Inf give the canonical NaN", () => {
     expect(sum("bf16", [[0xff81], [0x3f80]])).toEqual([0x7fc0]);
     expect(sum("fp16", [[0x7c01]])).toEqual([0x7e00]);

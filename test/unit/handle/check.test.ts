@@ -170,6 +170,29 @@ describe.each(KINDS)("%s handles", (kind) => {
   });
 });
 
+test("cut slots out of order are refused", () => {
+  const data = makeHandle("hybrid-ep", { ...CASE, budget: 1 });
+  const { cut, numCut } = data.ranks[1].overflow;
+  expect([...cut]).toEqual([0, 0, 0, 3, 1, 0, 1, 3]);
+  const swapped = Int32Array.of(...cut.subarray(4), ...cut.subarray(0, 4));
+  refusal(withRank(data, 1, { overflow: { flag: true, numCut, cut: swapped } }));
+});
+
+test("a row budget that is no multiple of the padding is refused", () => {
+  const data = makeHandle("hybrid-ep", { ...CASE, budget: 8, multiple: 2 });
+  checkHandleData(data);
+  const shorter = (values: Int32Array) => values.slice(0, 7);
+  const ranks = data.ranks.map((rank) => ({
+    ...rank,
+    numRows: 7,
+    rowSrcRank: shorter(rank.rowSrcRank),
+    rowSrcToken: shorter(rank.rowSrcToken),
+  }));
+  expect(refusal({ meta: { ...data.meta, numPermutedTokens: 7 }, ranks }).message).toContain(
+    "multiple of padMultiple 2",
+  );
+});
+
 test("a slot twice in a token, or outside topk, is refused", () => {
   const data = makeHandle("hybrid-ep", CASE);
   for (const [entry, slot] of [
