@@ -92,11 +92,13 @@ export function countRouting(topkIdx: Int32Array, topk: number, placement: Place
   let numRemoteNodeRows = 0;
   for (let src = 0; src < numRanks; src++) {
     const srcNode = nodeOfRank[src];
-    const end = firstToken[src + 1];
-    tokensPerRank[src] = end - firstToken[src];
+    // Whole numbers below 2^31, and said so: an index that is a double costs conversions in the loop.
+    const begin = firstToken[src] | 0;
+    const end = firstToken[src + 1] | 0;
+    tokensPerRank[src] = end - begin;
     let sent = 0;
     let local = 0;
-    for (let token = firstToken[src], i = token * topk; token < end; token++) {
+    for (let token = begin, i = begin * topk; token < end; token++) {
       let used = 0;
       for (const rowEnd = i + topk; i < rowEnd; i++) {
         const expert = topkIdx[i];
