@@ -5,7 +5,7 @@
 set -u
 cd "$(dirname "$0")/.." || exit 2
 arch=${FUSED_A2A_CUDA_ARCH:-sm_90}
-program=${SELFTEST:-build/selftest-gpu}
+program=${SELFTEST:-build/selftest-cuda}
 export CUDA_DEVICE_MAX_CONNECTIONS=32 CUDA_MODULE_LOADING=EAGER
 failed=0
 step() {

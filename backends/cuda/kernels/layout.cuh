@@ -87,17 +87,26 @@ struct ScanArgs {
   int32_t* totals;
 };
 
+/** Tiles that scanTiles reads before it writes: one after the other, each would wait for the one before. */
+constexpr int SCAN_BATCH = 16;
+
 /** One thread per bucket. */
 __global__ void scanTiles(const __grid_constant__ ScanArgs args) {
   const int buckets = numBuckets(args.shape);
   for (int bucket = firstThread(); bucket < buckets; bucket += numThreads()) {
     int sum = 0;
-#pragma unroll 8
-    for (int tile = 0; tile < args.numTiles; tile++) {
-      int32_t* at = args.tiles + static_cast<size_t>(tile) * buckets + bucket;
-      const int count = *at;
-      *at = sum;
-      sum += count;
+    for (int first = 0; first < args.numTiles; first += SCAN_BATCH) {
+      int32_t* at = args.tiles + static_cast<size_t>(first) * buckets + bucket;
+      int32_t counts[SCAN_BATCH];
+#pragma unroll
+      for (int i = 0; i < SCAN_BATCH; i++) {
+        counts[i] = first + i < args.numTiles ? at[static_cast<size_t>(i) * buckets] : 0;
+      }
+#pragma unroll
+      for (int i = 0; i < SCAN_BATCH; i++) {
+        if (first + i < args.numTiles) at[static_cast<size_t>(i) * buckets] = sum;
+        sum += counts[i];
+      }
     }
     if (args.totals != nullptr) {
       args.totals[bucket] = sum;
@@ -208,6 +217,18 @@ struct PlaceArgs {
   int32_t* slotRow;
 };
 
+/** The bucket that a slot is counted in; -1 = none. Fused: a token counts once per rank, with its first slot there. */
+__device__ __forceinline__ int bucketOf(const PlaceArgs& args, int token, int slot) {
+  const Shape& shape = args.shape;
+  const int32_t* experts = args.slotExpert + static_cast<size_t>(token) * shape.topk;
+  if (shape.hybrid || experts[slot] < 0) return experts[slot];
+  const int dst = experts[slot] / shape.expertsPerRank;
+  for (int other = 0; other < slot; other++) {
+    if (experts[other] >= 0 && experts[other] / shape.expertsPerRank == dst) return -1;
+  }
+  return dst;
+}
+
 /** One warp per tile, one lane per slot; the tokens of a tile one after the other. */
 __global__ void placeSlots(const __grid_constant__ PlaceArgs args) {
   const Shape& shape = args.shape;
@@ -217,22 +238,16 @@ __global__ void placeSlots(const __grid_constant__ PlaceArgs args) {
     int32_t* next = args.tiles + static_cast<size_t>(tile) * buckets + (shape.hybrid ? shape.numRanks : 0);
     const int full = (tile + 1) * TILE_TOKENS;
     const int end = full < shape.numTokens ? full : shape.numTokens;
+    // The bucket of the next token is found while this one is counted.
+    int bucket = laneIndex() < shape.topk ? bucketOf(args, tile * TILE_TOKENS, laneIndex()) : -1;
     for (int token = tile * TILE_TOKENS; token < end; token++) {
+      const int ahead = token + 1 < end && laneIndex() < shape.topk ? bucketOf(args, token + 1, laneIndex()) : -1;
       for (int slot = laneIndex(); slot < shape.topk; slot += 32) {
-        const int at = token * shape.topk + slot;
-        const int expert = args.slotExpert[at];
-        int bucket = expert;
-        if (!shape.hybrid && expert >= 0) {
-          bucket = expert / shape.expertsPerRank;
-          for (int other = token * shape.topk; other < at; other++) {
-            const int earlier = args.slotExpert[other];
-            if (earlier >= 0 && earlier / shape.expertsPerRank == bucket) bucket = -1;
-            if (bucket < 0) break;
-          }
-        }
+        if (slot >= 32) bucket = bucketOf(args, token, slot);
         // The lanes of one token name different buckets: nobody else counts this one until the next token.
-        args.slotRow[at] = bucket < 0 ? -1 : args.begin[bucket] + next[bucket]++;
+        args.slotRow[static_cast<size_t>(token) * shape.topk + slot] = bucket < 0 ? -1 : args.begin[bucket] + next[bucket]++;
       }
+      bucket = ahead;
       __syncwarp();
     }
   }

@@ -7,7 +7,11 @@
 #endif
 
 #ifndef FA2A_ARCHITECTURES
+#ifdef FA2A_EMULATED
 #define FA2A_ARCHITECTURES "emulated"
+#else
+#define FA2A_ARCHITECTURES "not recorded"
+#endif
 #endif
 #ifndef FA2A_COMPILER
 #define FA2A_COMPILER __VERSION__

@@ -169,12 +169,12 @@ typedef struct fa2a_group_options {
   int32_t num_local_ranks; /* (num_ranks) fewer needs a network (several hosts), which is FA2A_UNAVAILABLE for now */
   const int32_t* local_ranks; /* [local] ascending; NULL = 0..num_local_ranks-1 */
   const int32_t* devices; /* [local] device of each local rank, several ranks may share one; NULL = spread in blocks */
-  int32_t num_sms; /* (24) cap for dispatch and combine, on every rank; results never depend on any of these caps */
+  int32_t num_sms; /* (24) cap for what crosses links, on every rank; results never depend on any of these caps */
   int32_t num_sms_dispatch; /* (num_sms) */
   int32_t num_sms_combine; /* (num_sms) */
-  int32_t num_sms_preprocessing; /* (num_sms) layout and positions */
-  int32_t num_blocks_permute; /* (num_sms) local fill of a dispatch */
-  int32_t num_blocks_unpermute; /* (num_sms) local sums of a combine */
+  int32_t num_sms_preprocessing; /* (num_sms if given, else all SMs) layout and positions */
+  int32_t num_blocks_permute; /* (num_sms if given, else all SMs) local fill of a dispatch */
+  int32_t num_blocks_unpermute; /* (num_sms if given, else all SMs) sums at the source of a combine */
   fa2a_combine_path combine_path; /* (push) */
   int32_t record_timings; /* (0) 1 = phases of every operation are timed (fa2a_event_phases) */
   int64_t deadline_ms; /* (0 = 60 000) longest wait of any BLOCKS call; -1 = none */
@@ -310,7 +310,7 @@ FA2A_API fa2a_code fa2a_layout(fa2a_group* group, const fa2a_array* topk_idx, in
 
 /* Multihot to index form on the device (core/layout/multihot.ts): routing_map [local] of [tokens, experts] bool or u8,
  * probs [local] of [tokens, experts] fp32 or NULL. topk 0 = the largest number of experts of any token of any local rank,
- * at least 1 (BLOCKS); a topk that is too small cuts the highest ids and is reported by the next wait.
+ * at least 1; a topk that is too small is FA2A_INVALID_ARGUMENT. BLOCKS.
  * topk_idx (i32) and, with probs, topk_weights (fp32) receive [local] new tensors [tokens, topk]. */
 FA2A_API fa2a_code fa2a_from_multihot(fa2a_group* group, const fa2a_array* routing_map, const fa2a_array* probs,
                                       int32_t topk, fa2a_tensor** topk_idx, fa2a_tensor** topk_weights,
