@@ -3,10 +3,7 @@ import type { ByteSink } from "../io/bytes.ts";
 import { writeNpy } from "../io/npy.ts";
 import { type SafetensorsEntry, writeSafetensors } from "../io/safetensors/index.ts";
 import { bytesOf, type Tensor, tensor } from "../tensor.ts";
-import type { RoutingFile, RoutingLayer } from "./import/index.ts";
-
-export const ROUTING_FORMAT = "fused-a2a-routing";
-export const ROUTING_VERSION = "1";
+import { ROUTING_FORMAT, ROUTING_VERSION, type RoutingFile, type RoutingLayer } from "./import/index.ts";
 
 /** What a routing file becomes: sizes that all its layers share. */
 interface Sizes {

@@ -4,7 +4,7 @@ import { fp16ToNumber } from "../../dtype/fp16.ts";
 import type { SafetensorsFile } from "../../io/safetensors/index.ts";
 import type { Tensor } from "../../tensor.ts";
 import { invalidFile } from "./options.ts";
-import type { LayerSource } from "./routingFile.ts";
+import type { LayerData, LayerSource } from "./routingFile.ts";
 
 /** An array in a file, whatever the container. */
 export interface ArrayReader {
@@ -58,29 +58,42 @@ export function arrayLayers(ids: ArrayReader, weights: ArrayReader | null, token
   };
 }
 
-/** A layer of [tokens, layers, topk] is strided: it is gathered from pieces of the file. */
+/** Layers of [tokens, layers, topk] up to this many slots are kept from one pass over the file. */
+const MAX_KEPT_SLOTS = 1 << 27;
+
+/** A layer of [tokens, layers, topk] is strided: all are gathered in one pass when they fit, else each in a pass of its own. */
 function tokensFirstLayers(ids: ArrayReader, weights: ArrayReader | null): LayerSource {
   const [numTokens, numLayers, topk] = ids.shape;
   const piece = Math.max(1, Math.floor((4 << 20) / Math.max(1, numLayers * topk)));
+  const gather = async (first: number, count: number): Promise<LayerData[]> => {
+    const layers = Array.from({ length: count }, () => ({
+      ids: new Int32Array(numTokens * topk),
+      weights: weights && new Float32Array(numTokens * topk),
+    }));
+    for (let firstToken = 0; firstToken < numTokens; firstToken += piece) {
+      const tokens = Math.min(piece, numTokens - firstToken);
+      const someIds = toIds(ids, await ids.readRows(firstToken, tokens), topk, firstToken * numLayers);
+      const someWeights = weights && toWeights(await weights.readRows(firstToken, tokens));
+      for (let token = 0; token < tokens; token++) {
+        for (const [i, layer] of layers.entries()) {
+          const from = (token * numLayers + first + i) * topk;
+          const to = (firstToken + token) * topk;
+          layer.ids.set(someIds.subarray(from, from + topk), to);
+          if (someWeights) layer.weights?.set(someWeights.subarray(from, from + topk), to);
+        }
+      }
+    }
+    return layers;
+  };
+  let kept: Promise<LayerData[]> | null = null;
   return {
     numLayers,
     numTokens,
     topk,
     layer: async (index) => {
-      const layerIds = new Int32Array(numTokens * topk);
-      const layerWeights = weights && new Float32Array(numTokens * topk);
-      for (let first = 0; first < numTokens; first += piece) {
-        const count = Math.min(piece, numTokens - first);
-        const someIds = toIds(ids, await ids.readRows(first, count), topk, first * numLayers);
-        const someWeights = weights && toWeights(await weights.readRows(first, count));
-        for (let token = 0; token < count; token++) {
-          const from = (token * numLayers + index) * topk;
-          const to = (first + token) * topk;
-          layerIds.set(someIds.subarray(from, from + topk), to);
-          if (someWeights) layerWeights?.set(someWeights.subarray(from, from + topk), to);
-        }
-      }
-      return { ids: layerIds, weights: layerWeights };
+      if (numTokens * numLayers * topk > MAX_KEPT_SLOTS) return (await gather(index, 1))[0];
+      kept ??= gather(0, numLayers);
+      return (await kept)[index];
     },
   };
 }

@@ -16,7 +16,7 @@ import { routedExperts, sglangCounts, sglangPerToken } from "./formats/sglangTen
 import { isTrace, openTraceRouting } from "./formats/trace.ts";
 import { vllmLogger } from "./formats/vllmLogger.ts";
 import { readLines } from "./lines.ts";
-import type { OpenRoutingOptions } from "./options.ts";
+import { checkVersion, type OpenRoutingOptions } from "./options.ts";
 import type { RoutingFile } from "./routingFile.ts";
 
 const TENSOR_FORMATS: readonly TensorFormat[] = [
@@ -73,6 +73,7 @@ async function recognise(source: ByteSource, options: OpenRoutingOptions): Promi
 async function openTensors(source: ByteSource, options: OpenRoutingOptions): Promise<RoutingFile> {
   const file = await openSafetensors(source);
   if (isTrace(file.metadata)) return openTraceRouting(source);
+  checkVersion(file.name, file.metadata);
   const format = TENSOR_FORMATS.find((tensors) => tensors.recognises(file));
   if (format !== undefined) return format.open(file, options);
   throw unknown(source, `safetensors with ${tensorNames(file)}`);

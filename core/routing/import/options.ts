@@ -1,6 +1,10 @@
 import { InvalidFile } from "../../errors.ts";
 import type { ByteSource } from "../../io/bytes.ts";
 
+/** `__metadata__.format` and `.version` of the routing files that this project writes. */
+export const ROUTING_FORMAT = "fused-a2a-routing";
+export const ROUTING_VERSION = "1";
+
 /** What a file may not say itself. */
 export interface OpenRoutingOptions {
   /** Experts of the model; default: what the file states, else its largest id + 1. */
@@ -28,6 +32,13 @@ export function invalidFile(
   remedy = "check the file, or convert it as docs/formats.md shows",
 ): InvalidFile {
   return new InvalidFile({ name, expected, received, where: { file }, remedy });
+}
+
+/** Throws InvalidFile for a routing file of this project whose version this program does not know. */
+export function checkVersion(file: string, metadata: Readonly<Record<string, string>>): void {
+  if (metadata.format !== ROUTING_FORMAT || metadata.version === ROUTING_VERSION) return;
+  const received = metadata.version ?? "none";
+  throw invalidFile(file, "__metadata__.version", ROUTING_VERSION, received, "update fused-a2a or convert it again");
 }
 
 /** A whole number of a metadata string, or null when it is absent. */

@@ -136,6 +136,13 @@ describe("safetensors and npy of arrays", () => {
     await expect(openTensors({ topk_idx: i32([1, 1], [0]) }, { num_experts: "many" })).rejects.toThrow(/num_experts/);
   });
 
+  it("refuses a routing file of an unknown version by name", async () => {
+    const metadata = { format: "fused-a2a-routing", version: "2" };
+    await expect(openTensors({ topk_idx: i32([1, 1], [0]) }, metadata)).rejects.toThrow(
+      /__metadata__\.version: expected 1, received 2 at f; update fused-a2a/,
+    );
+  });
+
   it("names npy weights given first", async () => {
     await expect(openRouting(memorySource(await npy(f32([1, 1], [1]))))).rejects.toThrow(/--weights/);
   });
