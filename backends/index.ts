@@ -13,14 +13,17 @@ export interface BackendOptions {
   readonly workers?: number;
   /** webgpu: bytes of device memory that one operation may hold at a time; larger work is done in chunks. */
   readonly memoryBudgetBytes?: number;
+  /** cuda, cuda-emulated: how many devices the ranks are spread over, in blocks; default all there are. */
+  readonly devices?: number;
 }
 
 const LOADERS: Record<BackendName, (options: BackendOptions) => Promise<Backend>> = {
   oracle: async () => createOracleBackend(),
   wasm: async (options) => (await import("./wasm/index.ts")).createWasmBackend(options),
   webgpu: async (options) => (await import("./webgpu/index.ts")).createWebGpuBackend(options),
-  cuda: async () => (await import("./cuda/index.ts")).createCudaBackend({ emulated: false }),
-  "cuda-emulated": async () => (await import("./cuda/index.ts")).createCudaBackend({ emulated: true }),
+  cuda: async ({ devices }) => (await import("./cuda/index.ts")).createCudaBackend({ emulated: false, devices }),
+  "cuda-emulated": async ({ devices }) =>
+    (await import("./cuda/index.ts")).createCudaBackend({ emulated: true, devices }),
 };
 
 export const BACKEND_NAMES = Object.keys(LOADERS) as BackendName[];

@@ -34,7 +34,7 @@ export async function createCudaBackend(options: CudaOptions): Promise<CudaBacke
 async function requireGpu(addon: NativeAddon): Promise<void> {
   const driver = await native(() => addon.driver());
   if (driver.state !== 0) {
-    throw new Unavailable(`backend cuda: ${driver.message}; without a GPU use cuda-emulated or wasm`);
+    throw new Unavailable(`backend cuda: ${driver.message}`);
   }
 }
 

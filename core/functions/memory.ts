@@ -1,5 +1,6 @@
 /** Bytes of every tensor and buffer of one rank: the calculator behind `check`. */
 import { fusedBufferBytes, hybridEpBufferBytes } from "./bufferSize.ts";
+import { cudaBufferBytes } from "./cudaMemory.ts";
 import type { Sizes } from "./limits.ts";
 
 export interface MemoryItem {
@@ -33,6 +34,16 @@ export function memoryOfRank(sizes: Sizes, style: "fused" | "hybrid-ep", element
           numLocalExperts: localExperts,
           fp8Dispatch: fp8,
         });
+  const cuda = cudaBufferBytes({
+    numTokens,
+    rowBytes: sumBytes,
+    topk,
+    numExperts,
+    numRanks,
+    ranksPerNode,
+    weights: style === "fused",
+  });
+  const cudaGrowth = Math.max(0, cuda.total - buffer.numNvlBytes - buffer.numRdmaBytes);
   const item = (name: string, bytes: number, formula: string, isBuffer = false): MemoryItem => ({
     name,
     bytes: Math.ceil(bytes),
@@ -51,6 +62,7 @@ export function memoryOfRank(sizes: Sizes, style: "fused" | "hybrid-ep", element
     item("combined x", numTokens * sumBytes, "tokens x hidden x sum bytes"),
     item("NVLink buffer", buffer.numNvlBytes, style === "fused" ? "fusedBufferBytes" : "hybridEpBufferBytes", true),
     item("network buffer", buffer.numRdmaBytes, "0 on one node", true),
+    item("growth of the buffers by a cuda combine", cudaGrowth, "cudaBufferBytes - buffers, at least 0"),
   ];
 }
 

@@ -1,3 +1,4 @@
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { findAddon } from "../../backends/cuda/loader.ts";
 import type { NativeAddon } from "../../backends/cuda/native.ts";
@@ -10,6 +11,8 @@ import {
   resetBuffer,
   resetHybridEpBuffer,
 } from "../../core/functions/buffers.ts";
+import { cudaBufferBytes } from "../../core/functions/cudaMemory.ts";
+import { tensor } from "../../core/tensor.ts";
 import { built, dataOf, expectSame, oracleDispatch, requestOf, why, withBackend, withGroup } from "./open.ts";
 
 describe.skipIf(!built)(`communication memory${why}`, () => {
@@ -36,23 +39,71 @@ describe.skipIf(!built)(`communication memory${why}`, () => {
       for (const { reserved } of await group.memory()) expect(reserved).toBe(0);
     }));
 
-  test("an operation takes exactly what fa2a_buffer_size says, once", () =>
+  test("cudaBufferBytes is the library's own arithmetic", () => {
+    const addon = findAddon("emulated").addon as NativeAddon;
+    const shapes = fc.record({
+      numTokens: fc.nat(5000),
+      rowBytes: fc.nat(40_000),
+      topk: fc.integer({ min: 1, max: 64 }),
+      localExperts: fc.integer({ min: 1, max: 64 }),
+      ranksPerNode: fc.integer({ min: 1, max: 8 }),
+      numNodes: fc.integer({ min: 1, max: 4 }),
+      pulledRows: fc.option(fc.nat(9000), { nil: undefined }),
+      weights: fc.boolean(),
+    });
+    fc.assert(
+      fc.property(shapes, ({ localExperts, numNodes, ...shape }) => {
+        const numRanks = shape.ranksPerNode * numNodes;
+        const sizes = { ...shape, numRanks, numExperts: localExperts * numRanks };
+        const native = addon.bufferSize({
+          ...sizes,
+          numRows: sizes.pulledRows ?? 0,
+          combinePath: sizes.pulledRows === undefined ? 0 : 1,
+          weights: Number(sizes.weights),
+        });
+        expect(cudaBufferBytes(sizes)).toEqual(native);
+      }),
+    );
+  });
+
+  test.each([false, true])("an operation takes exactly cudaBufferBytes, once (weights: %s)", (weights) =>
     withGroup({ devices: 2 }, 4, async (group) => {
       const data = dataOf({ hidden: 4096, numTokens: [20, 10, 5, 0], topk: 3 });
-      const { handle, x } = await group.dispatch(requestOf(data));
-      await group.combine({ handle, x, topkWeights: null, probs: null, bias: [] });
-      const addon = findAddon("emulated").addon as NativeAddon;
-      const { total } = addon.bufferSize({
-        ...{ numTokens: 20, rowBytes: 8192, topk: 3, numExperts: 8, numRanks: 4, ranksPerNode: 4 },
-        ...{ numRows: 0, combinePath: 0, weights: 0 },
-      });
+      const shape = { numTokens: 20, topk: 3, numExperts: 8, numRanks: 4, ranksPerNode: 4 };
+      const { handle, x, topkWeights } = await group.dispatch(requestOf(data));
+      const dispatch = cudaBufferBytes({ ...shape, rowBytes: 0, weights: false }).total;
+      for (const { reserved } of await group.memory()) expect(reserved).toBe(dispatch);
+      const request = { handle, x, topkWeights: weights ? topkWeights : null, probs: null, bias: [] };
+      await group.combine(request);
+      const combine = cudaBufferBytes({ ...shape, rowBytes: 8192, weights }).total;
       const before = await group.memory();
-      for (const { reserved } of before) expect(reserved).toBe(total);
-      await group.combine({ handle, x, topkWeights: null, probs: null, bias: [] });
+      for (const { reserved } of before) expect(reserved).toBe(combine);
+      await group.combine(request);
       expect(await group.memory()).toMatchObject(
         before.map(({ reserved, reallocations }) => ({ reserved, reallocations })),
       );
-    }));
+    }),
+  );
+
+  test.each([
+    ["bf16", 2, 64],
+    ["bf16", 8, 7],
+    ["fp32", 8, 5],
+    ["fp8e4m3", 4, 384],
+  ] as const)("what initHybridEpBuffer allocates ahead is enough: %s, top-%i, hidden %i", (dtype, topk, hidden) =>
+    withGroup({ devices: 2 }, 4, async (group) => {
+      const data = dataOf({ dtype, topk, hidden, numTokens: [64, 64, 64, 64] });
+      const fp8 = dtype === "fp8e4m3";
+      await initHybridEpBuffer(group, dtype === "fp32" ? 2 * hidden : hidden, 64, 2, null, null, fp8);
+      const reserved = (await group.memory()).map((memory) => memory.reserved);
+      const { handle, x, probs } = await group.dispatch(requestOf(data, "hybrid-ep"));
+      const y = fp8 ? x.map((value) => tensor("bf16", value.shape)) : x;
+      await group.combine({ handle, x: y, topkWeights: null, probs, bias: [] });
+      expect((await group.memory()).map((memory) => memory.reserved)).toEqual(reserved);
+      for (const { reallocations } of await group.memory()) expect(reallocations).toBe(0);
+      resetHybridEpBuffer();
+    }),
+  );
 
   test("a group with enough reserved never grows it", () =>
     withGroup({ devices: 2 }, 4, async (group) => {
