@@ -1,6 +1,5 @@
 /** Options and opening of routing files, shared by inspect and convert. */
-import type { Command } from "commander";
-import { InvalidArgument } from "../core/errors.ts";
+import { type Command, InvalidArgumentError } from "commander";
 import { FORMATS, joinRoutingFiles, openRouting, type RoutingFile } from "../core/routing/import/index.ts";
 import { openFile } from "./files.ts";
 import { progressBar } from "./progress.ts";
@@ -66,13 +65,8 @@ export function wholeNumberFrom0(text: string): number {
   return parseWhole(text, 0);
 }
 
-function parseWhole(text: string, min: number): number {
+function parseWhole(text: string, least: number): number {
   const value = Number(text);
-  if (text.trim() !== "" && Number.isSafeInteger(value) && value >= min) return value;
-  throw new InvalidArgument({
-    name: "option",
-    expected: `a whole number of at least ${min}`,
-    received: text,
-    remedy: "see --help",
-  });
+  if (text.trim() !== "" && Number.isSafeInteger(value) && value >= least) return value;
+  throw new InvalidArgumentError(`Expected a whole number of at least ${least}.`);
 }

@@ -259,7 +259,6 @@ describe("inspect", () => {
       /numExperts: expected a multiple of numRanks 4/,
     ],
     ["a layer that is not there", "layer,expert\n0,7\n", ["--layer", "1"], /layer: expected 0\.\.0, received 1/],
-    ["a fraction of a rank", "layer,expert\n0,7\n", ["--ranks", "1.5"], /whole number/],
   ];
   it.each(refusals)("refuses %s in one line", async (_, content, args, message) => {
     await writeFile(path("bad"), content);
@@ -267,6 +266,14 @@ describe("inspect", () => {
     expect(error).toBeInstanceOf(FusedA2AError);
     expect(error.message).toMatch(message);
     expect(error.message).not.toContain("\n");
+  });
+
+  it("names the option that is no whole number", async () => {
+    const write = vi.spyOn(process.stderr, "write").mockReturnValue(true);
+    await expect(output(inspect(), path("none"), "--ranks", "1.5")).rejects.toThrow(
+      "option '--ranks <n>' argument '1.5' is invalid. Expected a whole number of at least 1.",
+    );
+    write.mockRestore();
   });
 
   it("refuses a file that is not there, and an output that cannot be written, leaving nothing behind", async () => {
