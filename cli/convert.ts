@@ -5,16 +5,11 @@ import type { RoutingFile } from "../core/routing/import/index.ts";
 import { type LintReport, lintRouting } from "../core/routing/lint/index.ts";
 import { viewRouting } from "../core/routing/view.ts";
 import { createFile } from "./files.ts";
+import { whole } from "./job.ts";
 import { lintText } from "./lintText.ts";
 import { formatNumber, printResult } from "./output.ts";
 import { progressBar } from "./progress.ts";
-import {
-  formatsHelp,
-  openRoutingFiles,
-  type RoutingInputOptions,
-  routingInputOptions,
-  wholeNumberFrom0,
-} from "./routingInput.ts";
+import { formatsHelp, openRoutingFiles, type RoutingInputOptions, routingInputOptions } from "./routingInput.ts";
 
 interface ConvertOptions extends RoutingInputOptions {
   output: string;
@@ -37,7 +32,7 @@ export function convert(): Command {
     .argument("<files...>", "a routing file, or one file per rank")
     .requiredOption("-o, --output <file>", "what to write: .safetensors or .npy")
     .option("--cut-head", "leave out the runs of identical rows at the head (a profile run)")
-    .option("--layer <i>", "one layer only, counted from 0", wholeNumberFrom0)
+    .option("--layer <i>", "one layer only, counted from 0", whole(0))
     .option("--strict", "write only what the linter does not call tainted")
     .option("--json", "the report as JSON");
   return routingInputOptions(command)

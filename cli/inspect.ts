@@ -3,17 +3,11 @@ import type { RoutingFile } from "../core/routing/import/index.ts";
 import { type Inspection, inspectRouting, type LayerInspection } from "../core/routing/inspect.ts";
 import { type LintReport, lintRouting } from "../core/routing/lint/index.ts";
 import type { LoadStatistics } from "../core/routing/statistics/index.ts";
+import { whole } from "./job.ts";
 import { lintText } from "./lintText.ts";
 import { formatNumber, printResult } from "./output.ts";
 import { progressBar } from "./progress.ts";
-import {
-  formatsHelp,
-  openRoutingFiles,
-  type RoutingInputOptions,
-  routingInputOptions,
-  wholeNumber,
-  wholeNumberFrom0,
-} from "./routingInput.ts";
+import { formatsHelp, openRoutingFiles, type RoutingInputOptions, routingInputOptions } from "./routingInput.ts";
 
 interface InspectOptions extends RoutingInputOptions {
   ranks?: number;
@@ -37,13 +31,13 @@ export function inspect(): Command {
   const command = new Command("inspect")
     .description("load statistics of a routing or trace file, and what is wrong with it")
     .argument("<files...>", "a routing or trace file, or one file per rank")
-    .option("--ranks <n>", "ranks (default: the file's, else 8 when the experts divide, else 1)", wholeNumber)
-    .option("--ranks-per-node <n>", "ranks of one node (default: all)", wholeNumber)
-    .option("--layer <i>", "one layer only, counted from 0: every expert and rank", wholeNumberFrom0)
+    .option("--ranks <n>", "ranks (default: the file's, else 8 when the experts divide, else 1)", whole(1))
+    .option("--ranks-per-node <n>", "ranks of one node (default: all)", whole(1))
+    .option("--layer <i>", "one layer only, counted from 0: every expert and rank", whole(0))
     .option(
       "--pad-multiple <m>",
       "pad every expert's rows to a multiple of m, beside the unpadded numbers",
-      wholeNumber,
+      whole(1),
       1,
     )
     .option("--no-lint", "leave the linter out")

@@ -1,7 +1,8 @@
 /** Options and opening of routing files, shared by inspect and convert. */
-import { type Command, InvalidArgumentError } from "commander";
+import type { Command } from "commander";
 import { FORMATS, joinRoutingFiles, openRouting, type RoutingFile } from "../core/routing/import/index.ts";
 import { openFile } from "./files.ts";
+import { whole } from "./job.ts";
 import { progressBar } from "./progress.ts";
 
 export interface RoutingInputOptions {
@@ -16,9 +17,9 @@ export interface RoutingInputOptions {
 /** Adds what a routing file may not say itself. */
 export function routingInputOptions(command: Command): Command {
   return command
-    .option("--experts <n>", "experts of the model, when the file does not state them", wholeNumber)
-    .option("--topk <k>", "slots per token, for llama.cpp CSV and SGLang base64", wholeNumber)
-    .option("--layers <n>", "layers, for SGLang base64", wholeNumber)
+    .option("--experts <n>", "experts of the model, when the file does not state them", whole(1))
+    .option("--topk <k>", "slots per token, for llama.cpp CSV and SGLang base64", whole(1))
+    .option("--layers <n>", "layers, for SGLang base64", whole(1))
     .option("--weights <file>", "npy: the file of weights that goes with the ids")
     .option("--tokens-first", "npy: [tokens, layers, topk] instead of [layers, tokens, topk]")
     .option("--table <name>", "which tensor of a file with several tables of loads");
@@ -53,20 +54,4 @@ export async function openRoutingFiles(paths: readonly string[], options: Routin
   } finally {
     bar.done();
   }
-}
-
-/** Parses an option that is a whole number of at least 1. */
-export function wholeNumber(text: string): number {
-  return parseWhole(text, 1);
-}
-
-/** Parses an option that counts from 0. */
-export function wholeNumberFrom0(text: string): number {
-  return parseWhole(text, 0);
-}
-
-function parseWhole(text: string, least: number): number {
-  const value = Number(text);
-  if (text.trim() !== "" && Number.isSafeInteger(value) && value >= least) return value;
-  throw new InvalidArgumentError(`Expected a whole number of at least ${least}.`);
 }
