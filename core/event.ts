@@ -14,7 +14,10 @@ export class EventOverlap {
     if (typeof done !== "function") done.catch(() => {});
   }
 
-  /** Orders the caller after the work: later operations of the group, and the returned promise, come after it. */
+  /**
+   * Orders the caller after the work: later operations of the group, and reads of its outputs, come after it. The promise
+   * resolves when that holds: where outputs stay on a device with streams at once, else when the work is done.
+   */
   currentStreamWait(): Promise<void> {
     return this.#wait();
   }
