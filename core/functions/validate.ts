@@ -86,6 +86,7 @@ export async function checkCombine(group: Group, request: CombineRequest): Promi
     "a hybrid-ep one; pass probs instead",
   );
   refuse(fused && request.probs !== null, "probs", "a hybrid-ep handle", "a fused one; pass topkWeights instead");
+  refuse(!fused && request.bias.length > 0, "bias", "a fused handle", "a hybrid-ep one, which has no biases");
   refuse(request.bias.length > 2, "bias", "at most 2 biases", `${request.bias.length}`);
   const topkWeights =
     request.topkWeights === null ? null : await hostRows(group, "topkWeights", request.topkWeights, ["fp32"]);

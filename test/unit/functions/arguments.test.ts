@@ -125,6 +125,15 @@ describe("bad input is an InvalidArgument that names what is wrong", () => {
       /^bias: expected at most 2/,
     ],
     [
+      "a bias beside a hybrid-ep handle",
+      async ({ group }) => {
+        const out = await hybridEpDispatch(X, MAPS, PROBS, group, 2);
+        const x = out.dispatchedHidden;
+        return group.combine({ handle: out.handle, x, topkWeights: null, probs: null, bias: [X] });
+      },
+      /^bias: expected a fused handle/,
+    ],
+    [
       "outputs of a wrong shape",
       ({ group }) => {
         const settings = {
