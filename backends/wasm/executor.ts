@@ -194,10 +194,10 @@ export function makeExecutor(module: WebAssembly.Module, lane: number): Executor
         if (rankAt(entry + 1, end) === rank) numStaged++;
         if (!task.oneNode) numStaged++;
       }
-      const step = Math.min(rowBytes, Math.floor(stageBytes / numStaged / 64 - 2) * 64);
-      const stride = Math.ceil(step / 64 + 1) * 64;
-      for (let piece = 0; piece < rowBytes; piece += step) {
-        const bytes = Math.min(step, rowBytes - piece);
+      const pieceBytes = Math.min(rowBytes, Math.floor(stageBytes / numStaged / 64 - 2) * 64);
+      const stride = Math.ceil(pieceBytes / 64 + 1) * 64;
+      for (let piece = 0; piece < rowBytes; piece += pieceBytes) {
+        const bytes = Math.min(pieceBytes, rowBytes - piece);
         let free = slab.stage;
         const place = (ref: RowsRef, row: number) => {
           const from = addressOf(ref, row) + piece;
@@ -205,42 +205,49 @@ export function makeExecutor(module: WebAssembly.Module, lane: number): Executor
           free += stride;
           return bring(slab, ref, from, bytes, free - stride);
         };
-        // Three lists of addresses: what the total adds, what the node adds, what the rank adds.
+        // Lists of addresses: what the total, the node and the ranks add; and the steps that sum them.
         const total = slab.table >> 2;
         const node = total + tableWords;
-        const rank = node + tableWords;
-        let numTotal = 0;
-        for (const ref of bias) words[total + numTotal++] = place(ref, token);
+        const ranks = node + tableWords;
+        const program = ranks + tableWords;
+        let step = program;
+        let freeNode = node;
+        let freeRank = ranks;
+        const sum = (firstRow: number, endRow: number, target: number) => {
+          words[step++] = firstRow << 2;
+          words[step++] = endRow << 2;
+          words[step++] = target;
+        };
+        const partial = (firstRow: number, endRow: number) => {
+          sum(firstRow, endRow, free);
+          free += stride;
+          return free - stride;
+        };
+        let endTotal = total;
+        for (const ref of bias) words[endTotal++] = place(ref, token);
         let entry = begin;
         while (entry < end) {
           const thisNode = nodeOf(rankAt(entry, end));
-          let numNode = 0;
+          const firstOfNode = freeNode;
           while (entry < end && (task.oneNode || nodeOf(rankAt(entry, end)) === thisNode)) {
             const thisRank = rankAt(entry, end);
-            let numRank = 0;
+            const firstOfRank = freeRank;
             for (; rankAt(entry, end) === thisRank; entry++) {
-              words[rank + numRank++] = place(refOf(entry), staged ? entry : control[task.sendRow + entry]);
+              words[freeRank++] = place(refOf(entry), staged ? entry : control[task.sendRow + entry]);
             }
             // A single row is its own sum: rounding it again changes nothing that the next sum would see.
-            if (numRank > 1) {
-              kernels[kernel](rank << 2, numRank, free, bytes);
-              words[rank] = free;
-              free += stride;
-            }
-            if (task.oneNode) words[total + numTotal++] = words[rank];
-            else words[node + numNode++] = words[rank];
+            const row = freeRank - firstOfRank > 1 ? partial(firstOfRank, freeRank) : words[firstOfRank];
+            if (task.oneNode) words[endTotal++] = row;
+            else words[freeNode++] = row;
           }
           if (task.oneNode) break;
-          if (numNode > 1) {
-            kernels[kernel](node << 2, numNode, free, bytes);
-            words[node] = free;
-            free += stride;
-          }
-          words[total + numTotal++] = words[node];
+          words[endTotal++] = freeNode - firstOfNode > 1 ? partial(firstOfNode, freeNode) : words[firstOfNode];
         }
         const to = addressOf(out, token) + piece;
         const target = out.slab === slab.id ? to : free;
-        kernels[kernel](slab.table, numTotal, target, bytes);
+        const last = step;
+        sum(total, endTotal, target);
+        kernels[kernel](program << 2, last << 2, bytes);
         if (out.slab !== slab.id) bytesAt(out).set(slab.bytes.subarray(target, target + bytes), to);
       }
     }

@@ -1,7 +1,8 @@
 /**
- * Sums rows of one token (design 2.4, 2.5): the addresses of `count` rows in `rows`, added in that order, rounded once. Sums
- * of ranks and nodes that cross a link are calls of their own. Column block by column block all rows are added, so that
- * every sum stays in registers.
+ * Sums the rows of one token (design 2.4, 2.5). A program is a list of steps of three u32: first and end of a list of row
+ * addresses, and the address of the sum, which is rounded once. Steps before the last are the rows that cross a link; later
+ * steps add them like any other row. All steps run on one block of columns before the next: every sum stays in registers,
+ * and all rows of the token are read side by side, which is what keeps enough reads in flight.
  */
 import { BF16, flush, FP16, FP32, hasTiny, leastOf, storeBlock, term } from "./terms";
 
@@ -62,28 +63,41 @@ function block(dtype: i32, exact: bool, rows: u32, end: u32, at: u32, out: u32, 
   return least;
 }
 
+const STEP: u32 = 12;
+
 /** All columns; returns whether a tiny term was seen (fast kernels only). */
 // @ts-ignore: decorator
 @inline
-function columns(dtype: i32, exact: bool, rows: u32, count: u32, out: u32, bytes: u32): bool {
-  const end = rows + (count << 2);
+function columns(dtype: i32, exact: bool, program: u32, last: u32, bytes: u32): bool {
+  const rows = load<u32>(last);
+  const end = load<u32>(last, 4);
+  const out = load<u32>(last, 8);
   let least = i32x4.splat(-1);
   let at: u32 = 0;
-  for (; at + BLOCK <= bytes; at += BLOCK) least = block(dtype, exact, rows, end, at, out + at, least);
+  for (; at + BLOCK <= bytes; at += BLOCK) {
+    for (let step = program; step < last; step += STEP) {
+      least = block(dtype, exact, load<u32>(step), load<u32>(step, 4), at, load<u32>(step, 8) + at, least);
+    }
+    least = block(dtype, exact, rows, end, at, out + at, least);
+  }
   if (at < bytes) {
     // The last block reads past the rows (memory is padded for it) and is written in part.
+    for (let step = program; step < last; step += STEP) {
+      least = block(dtype, exact, load<u32>(step), load<u32>(step, 4), at, load<u32>(step, 8) + at, least);
+    }
     least = block(dtype, exact, rows, end, at, tail, least);
     memory.copy(out + at, tail, bytes - at);
   }
   return exact ? false : hasTiny(dtype, least);
 }
 
-export function sumBf16(rows: u32, count: u32, out: u32, bytes: u32): void {
-  if (columns(BF16, false, rows, count, out, bytes)) columns(BF16, true, rows, count, out, bytes);
+/** `program`: its first step; `last`: its last. */
+export function sumBf16(program: u32, last: u32, bytes: u32): void {
+  if (columns(BF16, false, program, last, bytes)) columns(BF16, true, program, last, bytes);
 }
-export function sumFp16(rows: u32, count: u32, out: u32, bytes: u32): void {
-  columns(FP16, false, rows, count, out, bytes);
+export function sumFp16(program: u32, last: u32, bytes: u32): void {
+  columns(FP16, false, program, last, bytes);
 }
-export function sumFp32(rows: u32, count: u32, out: u32, bytes: u32): void {
-  if (columns(FP32, false, rows, count, out, bytes)) columns(FP32, true, rows, count, out, bytes);
+export function sumFp32(program: u32, last: u32, bytes: u32): void {
+  if (columns(FP32, false, program, last, bytes)) columns(FP32, true, program, last, bytes);
 }
