@@ -45,10 +45,11 @@ async function buildCuda() {
   );
   const names = `${archs.map((arch) => `sm_${arch}`).join(" ")} ptx_${newest}`;
   const flags = [
-    ...["-x", "cu", "-std=c++20", "-O3", "--fmad=false", "-cudart", "static", "-Werror", "all-warnings"],
+    ...["-std=c++20", "-O3", "--fmad=false", "-cudart", "static", "-Werror", "all-warnings"],
     ...["-Xcompiler=-fPIC,-Wall,-Wextra,-fvisibility=hidden", ...images],
     ...["-Xptxas", "-v"],
   ];
+  // nvcc gives .cc files to the host compiler alone: only the .cu files are compiled once per image.
   const defines = [`-DFA2A_ARCHITECTURES="${names}"`, `-DFA2A_COMPILER="nvcc ${version[1]}.${version[2]}"`];
   const compile = (file, object) => [nvcc, [...flags, ...defines.map(quoteForNvcc), "-c", file, "-o", object]];
   const library = await objects("cuda", files("native").filter(isLibrary), compile);
@@ -83,7 +84,7 @@ async function buildEmulated() {
     ...["-Wno-unknown-pragmas", "-Wno-missing-field-initializers", `-I${join(source, "emulation")}`],
     ...(sanitize ? checks : ["-O2"]),
   ];
-  const compile = (file, object) => [gxx, [...flags, "-c", file, "-o", object]];
+  const compile = (file, object) => [gxx, [...flags, "-x", "c++", "-c", file, "-o", object]];
   const sources = [...files("native").filter(isLibrary), ...files("emulation").filter(isSource)];
   const library = await objects(folder, sources, compile);
   if (!sanitize)
@@ -240,7 +241,7 @@ function files(folder) {
 }
 
 function isSource(file) {
-  return file.endsWith(".cc");
+  return /\.(cc|cu)$/.test(file);
 }
 
 function isLibrary(file) {

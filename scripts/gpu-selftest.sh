@@ -18,9 +18,9 @@ step() {
 
 if [ ! -x "$program" ]; then
   mkdir -p build
-  step nvcc -x cu -std=c++20 -O3 --fmad=false -arch="$arch" --threads 0 -cudart static -lineinfo \
+  step nvcc -std=c++20 -O3 --fmad=false -arch="$arch" --threads 0 -cudart static -lineinfo \
     "-DFA2A_ARCHITECTURES=\"$arch\"" "-DFA2A_COMPILER=\"nvcc\"" \
-    backends/cuda/native/*.cc backends/cuda/native/selftest/*.cc -o "$program"
+    backends/cuda/native/*.cc backends/cuda/native/*.cu backends/cuda/native/selftest/*.cc -o "$program"
 fi
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
 step "$program" devices

@@ -4,9 +4,8 @@
 #include "graph.h"
 #include "group.h"
 #include "handle.h"
-#include "layout.h"
+#include "operations.h"
 #include "rowops.h"
-#include "rows.h"
 
 using namespace fa2a;
 

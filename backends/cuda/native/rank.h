@@ -6,7 +6,7 @@
 #include <memory>
 #include <mutex>
 
-#include "../kernels/views.cuh"
+#include "../kernels/types.h"
 #include "cuda.h"
 #include "memory.h"
 

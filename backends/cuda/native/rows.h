@@ -45,8 +45,4 @@ inline bool bulkFits(const Rank& rank, size_t bytes) {
   return rank.hasBulk && bytes % 16 == 0 && bulkSharedBytes(bulkShape(bytes)) <= rank.sharedBytes;
 }
 
-void checkHandle(const Group& group, const HandleState& handle);
-void dispatch(Group& group, const fa2a_dispatch_request& request, fa2a_dispatch_result& result);
-void combine(Group& group, const fa2a_combine_request& request, fa2a_combine_result& result);
-
 }  // namespace fa2a

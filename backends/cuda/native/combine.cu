@@ -1,6 +1,8 @@
 #include "../kernels/reduce.cuh"
 
+#include "launch.h"
 #include "layout.h"
+#include "operations.h"
 #include "rows.h"
 
 namespace fa2a {

@@ -3,6 +3,7 @@
 
 #include "../kernels/cast.cuh"
 #include "../kernels/multihot.cuh"
+#include "launch.h"
 #include "layout.h"
 #include "rows.h"
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "../kernels/layout.cuh"
+#include "launch.h"
 
 namespace fa2a {
 

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
+#include "launch.h"
 #include "layout.h"
+#include "operations.h"
 #include "rows.h"
 
 namespace fa2a {

@@ -1,0 +1,13 @@
+// The two operations that communicate.
+#pragma once
+
+#include "group.h"
+
+namespace fa2a {
+
+/** Throws unless the handle belongs to this group. */
+void checkHandle(const Group& group, const HandleState& handle);
+void dispatch(Group& group, const fa2a_dispatch_request& request, fa2a_dispatch_result& result);
+void combine(Group& group, const fa2a_combine_request& request, fa2a_combine_result& result);
+
+}  // namespace fa2a
