@@ -2,7 +2,7 @@ import type { CombineRequest, CombineResult } from "../../core/backend.ts";
 import { nowUs } from "../../core/clock.ts";
 import { checkCombine, checkOut } from "../../core/functions/validate.ts";
 import type { AnyTensor } from "../../core/tensor.ts";
-import { bringHandle, type Context, checkedHandle, type Prepared } from "./context.ts";
+import { bringHandle, type Context, checkedHandle, localiseHandle, type Prepared } from "./context.ts";
 import { deviceEvent, hostEvent, nativeStream, phasesOf } from "./event.ts";
 import { isResident, localise, nativeArrays, refsOf, standIns } from "./inputs.ts";
 import type { NativeCombineInto } from "./native.ts";
@@ -14,15 +14,30 @@ export interface CudaCombineRequest extends CombineRequest {
   readonly into?: CombineResult;
 }
 
+export type CombineInputs = Pick<CombineRequest, "x" | "topkWeights" | "probs" | "bias">;
+
+/** Brings what lives elsewhere to the host; called with the operation, before its turn. */
+export async function fetchCombine(context: Context, request: CudaCombineRequest): Promise<CombineInputs> {
+  const { owner } = context;
+  const [x, topkWeights, probs, bias] = await Promise.all([
+    localise(owner, request.x),
+    request.topkWeights && localise(owner, request.topkWeights),
+    request.probs && localise(owner, request.probs),
+    Promise.all(request.bias.map((values) => localise(owner, values))),
+    localiseHandle(context, request.handle),
+  ]);
+  return { x, topkWeights, probs, bias };
+}
+
 /** Checks, calls the library once, and says where the outputs go. */
-export async function prepareCombine(context: Context, request: CudaCombineRequest): Promise<Prepared<CombineResult>> {
+export async function prepareCombine(
+  context: Context,
+  request: CudaCombineRequest,
+  { x, topkWeights, probs, bias }: CombineInputs,
+): Promise<Prepared<CombineResult>> {
   const { owner, self, group } = context;
   const { addon } = owner;
   const stream = await nativeStream(addon, request);
-  const x = await localise(owner, request.x);
-  const topkWeights = request.topkWeights && (await localise(owner, request.topkWeights));
-  const probs = request.probs && (await localise(owner, request.probs));
-  const bias = await Promise.all(request.bias.map((values) => localise(owner, values)));
   const { data } = await checkCombine(self, {
     ...request,
     handle: checkedHandle(context, request.handle),

@@ -32,6 +32,11 @@ export function checkedHandle(context: Context, handle: Handle): Handle {
   return own === null ? handle : sizesOnly(handle, own.sizes);
 }
 
+/** Starts to bring the arrays of a handle made elsewhere to the host; see localise for when. */
+export async function localiseHandle(context: Context, handle: Handle): Promise<void> {
+  if (ownHandle(context, handle) === null && !context.uploaded.has(handle)) await handle.data();
+}
+
 /** The handle on this group's devices, uploaded once when it was made elsewhere. */
 export async function bringHandle(context: Context, handle: Handle): Promise<CudaHandle> {
   const own = ownHandle(context, handle) ?? context.uploaded.get(handle);

@@ -1,11 +1,18 @@
-import type { DispatchRequest, DispatchResult } from "../../core/backend.ts";
+import type { DispatchRequest, DispatchResult, RoutingInput } from "../../core/backend.ts";
 import { nowUs } from "../../core/clock.ts";
 import { checkDispatch, checkOut } from "../../core/functions/validate.ts";
 import type { AnyTensor } from "../../core/tensor.ts";
-import { bringHandle, type Context, checkedHandle, type Prepared, requireOwnHandle } from "./context.ts";
+import {
+  bringHandle,
+  type Context,
+  checkedHandle,
+  localiseHandle,
+  type Prepared,
+  requireOwnHandle,
+} from "./context.ts";
 import { deviceEvent, hostEvent, nativeStream, phasesOf } from "./event.ts";
 import { makeHandle } from "./handle.ts";
-import { isResident, localise, nativeArrays, refsOf, standIns } from "./inputs.ts";
+import { isResident, localise, localiseRouting, nativeArrays, refsOf, standIns } from "./inputs.ts";
 import type { NativeDispatchInto } from "./native.ts";
 import { Delivery, freeAll } from "./outputs.ts";
 import { prepareRouting } from "./routing.ts";
@@ -18,19 +25,35 @@ export interface CudaDispatchRequest extends DispatchRequest {
   readonly into?: DispatchResult;
 }
 
+export interface DispatchInputs {
+  readonly x: readonly AnyTensor[];
+  readonly scales: readonly AnyTensor[] | null;
+  readonly routing: RoutingInput | null;
+}
+
+/** Brings what lives elsewhere to the host; called with the operation, before its turn. */
+export async function fetchDispatch(context: Context, request: CudaDispatchRequest): Promise<DispatchInputs> {
+  const { owner } = context;
+  const [x, scales, routing] = await Promise.all([
+    localise(owner, request.x),
+    request.scales && localise(owner, request.scales),
+    request.routing ? localiseRouting(owner, request.routing, request.kind) : null,
+    request.handle && localiseHandle(context, request.handle),
+  ]);
+  return { x, scales, routing };
+}
+
 /** Checks, calls the library once, and says where the outputs go. */
 export async function prepareDispatch(
   context: Context,
   request: CudaDispatchRequest,
+  { x, scales, routing: given }: DispatchInputs,
 ): Promise<Prepared<DispatchResult>> {
   const { owner, self, group } = context;
   const { addon } = owner;
   const stream = await nativeStream(addon, request);
-  const x = await localise(owner, request.x);
-  const scales = request.scales && (await localise(owner, request.scales));
-  const routing =
-    request.routing &&
-    (await prepareRouting(context, request.routing, request.kind, request.settings?.numExperts ?? 0));
+  const numExperts = request.settings?.numExperts ?? 0;
+  const routing = given === null ? undefined : await prepareRouting(context, given, request.kind, numExperts);
   const { settings } = await checkDispatch(self, {
     ...request,
     x: standIns(x),

@@ -13,13 +13,13 @@ import type { EventOverlap } from "../../core/event.ts";
 import { checkCast, checkOut, checkRouting, checkScale } from "../../core/functions/validate.ts";
 import type { RankLayout } from "../../core/layout/counts.ts";
 import type { AnyTensor, Tensor } from "../../core/tensor.ts";
-import { type CudaCombineRequest, prepareCombine } from "./combine.ts";
+import { type CudaCombineRequest, fetchCombine, prepareCombine } from "./combine.ts";
 import type { Context, Prepared } from "./context.ts";
-import { type CudaDispatchRequest, prepareDispatch } from "./dispatch.ts";
+import { type CudaDispatchRequest, fetchDispatch, prepareDispatch } from "./dispatch.ts";
 import { native } from "./errors.ts";
 import { deviceEvent } from "./event.ts";
 import { CudaGraph } from "./graph.ts";
-import { isResident, localise, nativeArrays, standIns } from "./inputs.ts";
+import { isResident, localise, localiseRouting, nativeArrays, standIns } from "./inputs.ts";
 import { deviceLayout } from "./layout.ts";
 import type { NativeAddon, NativeGroup, NativeGroupOptions, NativeMemory } from "./native.ts";
 import { Delivery } from "./outputs.ts";
@@ -59,25 +59,27 @@ export class CudaGroup implements Group {
   }
 
   dispatch(request: CudaDispatchRequest): Promise<DispatchResult> {
-    return this.#enqueue(request, () => prepareDispatch(this.#context, request));
+    const fetched = fetchDispatch(this.#context, request);
+    return this.#enqueue(request, fetched, (inputs) => prepareDispatch(this.#context, request, inputs));
   }
 
   combine(request: CudaCombineRequest): Promise<CombineResult> {
-    return this.#enqueue(request, () => prepareCombine(this.#context, request));
+    const fetched = fetchCombine(this.#context, request);
+    return this.#enqueue(request, fetched, (inputs) => prepareCombine(this.#context, request, inputs));
   }
 
   layout(routing: RoutingInput, numExperts: number): Promise<readonly RankLayout[]> {
-    return this.#run(async () => {
-      const prepared = await prepareRouting(this.#context, routing, "hybrid-ep", numExperts);
+    const fetched = localiseRouting(this.#owner, routing, "hybrid-ep");
+    return this.#enqueue({}, fetched, async (given) => {
+      const prepared = await prepareRouting(this.#context, given, "hybrid-ep", numExperts);
       const { routings } = await checkRouting(this, prepared.checked, numExperts);
       const numTokens = routings.map((rank) => rank.numTokens);
-      return deviceLayout(this.#context, await prepared.arrays(), numTokens, numExperts);
+      return finished(await deviceLayout(this.#context, await prepared.arrays(), numTokens, numExperts));
     });
   }
 
   castToFp8(x: readonly AnyTensor[]): Promise<{ x: readonly AnyTensor[]; scales: readonly AnyTensor[] }> {
-    return this.#enqueue({}, async () => {
-      const rows = await localise(this.#owner, x);
+    return this.#enqueue({}, localise(this.#owner, x), async (rows) => {
       await checkCast(this, standIns(rows), null);
       const made = await this.#addon.castToFp8(this.#group, nativeArrays(rows));
       const delivery = this.#delivery(rows);
@@ -87,9 +89,8 @@ export class CudaGroup implements Group {
   }
 
   castBack(x: readonly AnyTensor[], scales: readonly AnyTensor[]): Promise<readonly AnyTensor[]> {
-    return this.#enqueue({}, async () => {
-      const rows = await localise(this.#owner, x);
-      const factors = await localise(this.#owner, scales);
+    const fetched = Promise.all([localise(this.#owner, x), localise(this.#owner, scales)]);
+    return this.#enqueue({}, fetched, async ([rows, factors]) => {
       await checkCast(this, standIns(rows), standIns(factors));
       // Raw u8 rows are the same codes.
       const codes = nativeArrays(rows).map((one) => ("data" in one ? { ...one, dtype: dtypeIndex("fp8e4m3") } : one));
@@ -105,9 +106,8 @@ export class CudaGroup implements Group {
     factors: readonly AnyTensor[],
     options: RowOutputs = {},
   ): Promise<readonly AnyTensor[]> {
-    return this.#enqueue({}, async () => {
-      const rows = await localise(this.#owner, x);
-      const scale = await localise(this.#owner, factors);
+    const fetched = Promise.all([localise(this.#owner, x), localise(this.#owner, factors)]);
+    return this.#enqueue({}, fetched, async ([rows, scale]) => {
       await checkScale(this, standIns(rows), standIns(scale));
       const numRows = rows.map((value) => value.shape[0]);
       checkOut(this, options.out, rows[0].dtype, numRows, rows[0].shape[1]);
@@ -226,14 +226,17 @@ export class CudaGroup implements Group {
   }
 
   #run<T>(work: () => Promise<T>): Promise<T> {
-    return this.#enqueue({}, async () => {
-      const value = await work();
-      return { work: async () => {}, result: () => value };
-    });
+    return this.#enqueue({}, Promise.resolve(), async () => finished(await work()));
   }
 
   /** One operation at a time, in the order of the calls; with asyncFinish the caller goes on while outputs travel. */
-  #enqueue<T>({ asyncFinish }: StreamOptions, prepare: () => Promise<Prepared<T>>): Promise<T> {
+  #enqueue<I, T>(
+    { asyncFinish }: StreamOptions,
+    fetched: Promise<I>,
+    prepare: (inputs: I) => Promise<Prepared<T>>,
+  ): Promise<T> {
+    // Awaited in the operation's turn, which may come long after it failed.
+    fetched.catch(() => {});
     if (this.#closing !== null) {
       return Promise.reject(
         new InvalidArgument({
@@ -247,7 +250,7 @@ export class CudaGroup implements Group {
     return new Promise<T>((resolve, reject) => {
       const turn = this.#turns.take(() =>
         native(async () => {
-          const { work, result } = await prepare();
+          const { work, result } = await prepare(await fetched);
           const done = native(work);
           // Awaited below; a caller that took the early result may never look at the event.
           done.catch(() => {});
@@ -259,4 +262,8 @@ export class CudaGroup implements Group {
       turn.catch(reject);
     });
   }
+}
+
+function finished<T>(value: T): Prepared<T> {
+  return { work: async () => {}, result: () => value };
 }

@@ -1,5 +1,5 @@
 /** Inputs of an operation: what can be checked without copying anything from a device, and the library's view of them. */
-import type { RoutingInput } from "../../core/backend.ts";
+import type { DispatchRequest, RoutingInput } from "../../core/backend.ts";
 import { arrayConstructor } from "../../core/dtype/dtype.ts";
 import { InvalidArgument } from "../../core/errors.ts";
 import { type AnyTensor, isHostTensor, type Tensor, toHost } from "../../core/tensor.ts";
@@ -11,9 +11,30 @@ export function isResident(owner: TensorOwner, value: AnyTensor): value is CudaT
   return value instanceof CudaTensor && value.owner === owner;
 }
 
-/** Host tensors and this group's own stay; those of other groups and backends come to the host. */
+/**
+ * Host tensors and this group's own stay; those of other groups and backends come to the host. Call it when the operation
+ * is called, not in its turn: a download takes a turn of its group, and two groups that wait for each other's never end.
+ */
 export async function localise(owner: TensorOwner, values: readonly AnyTensor[]): Promise<readonly AnyTensor[]> {
   return Promise.all(values.map((value) => (isResident(owner, value) ? value : toHost(value))));
+}
+
+/** Routing likewise. Fused recv ids of a multihot routing are i64, which core makes on the host: it comes there. */
+export async function localiseRouting(
+  owner: TensorOwner,
+  routing: RoutingInput,
+  kind: DispatchRequest["kind"],
+): Promise<RoutingInput> {
+  if ("topkIdx" in routing) {
+    const weights = routing.topkWeights && localise(owner, routing.topkWeights);
+    const topkIdx = await localise(owner, routing.topkIdx);
+    return { topkIdx, topkWeights: await weights };
+  }
+  const bring = (values: readonly AnyTensor[]): Promise<readonly AnyTensor[]> =>
+    kind === "fused" ? Promise.all(values.map(toHost)) : localise(owner, values);
+  const probs = routing.probs && bring(routing.probs);
+  const routingMap = await bring(routing.routingMap);
+  return { routingMap, probs: await probs };
 }
 
 /**

@@ -3,7 +3,7 @@ import type { DispatchRequest, RoutingInput } from "../../core/backend.ts";
 import { checkRouting } from "../../core/functions/validate.ts";
 import { type AnyTensor, expectTensor, type Tensor, tensor } from "../../core/tensor.ts";
 import type { Context } from "./context.ts";
-import { isResident, localise, nativeArrays, standInRouting } from "./inputs.ts";
+import { isResident, nativeArrays, standInRouting } from "./inputs.ts";
 import type { NativeArrays } from "./native.ts";
 import { freeAll } from "./outputs.ts";
 
@@ -23,20 +23,19 @@ export interface PreparedRouting {
 
 const NOTHING = () => {};
 
+/** `routing` is localised. */
 export async function prepareRouting(
   context: Context,
   routing: RoutingInput,
   kind: DispatchRequest["kind"],
   numExperts: number,
 ): Promise<PreparedRouting> {
-  if ("topkIdx" in routing) return indexForm(context, routing);
+  if ("topkIdx" in routing) return indexForm(routing);
   const { owner, self } = context;
-  const resident = routing.routingMap.some((value) => isResident(owner, value));
-  // Fused recv ids have the routing's dtype, i64 for a multihot one: core converts that on the host.
-  if (!resident || kind === "fused") {
+  if (!routing.routingMap.some((value) => isResident(owner, value))) {
     const { routings, idDtype } = await checkRouting(self, routing, numExperts);
     const wide = kind === "fused" && idDtype === "i64";
-    return indexForm(context, {
+    return indexForm({
       topkIdx: routings.map(({ topkIdx, numTokens, topk }) =>
         wide
           ? tensor("i64", [numTokens, topk], BigInt64Array.from(topkIdx, BigInt))
@@ -48,12 +47,7 @@ export async function prepareRouting(
   return multihotOnDevice(context, routing, numExperts);
 }
 
-async function indexForm(
-  { owner }: Context,
-  routing: Extract<RoutingInput, { topkIdx: unknown }>,
-): Promise<PreparedRouting> {
-  const topkIdx = await localise(owner, routing.topkIdx);
-  const topkWeights = routing.topkWeights && (await localise(owner, routing.topkWeights));
+function indexForm({ topkIdx, topkWeights }: Extract<RoutingInput, { topkIdx: unknown }>): PreparedRouting {
   return {
     checked: standInRouting({ topkIdx, topkWeights }),
     arrays: async () => ({
@@ -64,13 +58,11 @@ async function indexForm(
   };
 }
 
-async function multihotOnDevice(
+function multihotOnDevice(
   { self, owner, group }: Context,
-  routing: Extract<RoutingInput, { routingMap: unknown }>,
+  { routingMap: maps, probs }: Extract<RoutingInput, { routingMap: unknown }>,
   numExperts: number,
-): Promise<PreparedRouting> {
-  const maps = await localise(owner, routing.routingMap);
-  const probs = routing.probs && (await localise(owner, routing.probs));
+): PreparedRouting {
   maps.forEach((map, i) => {
     const where = { rank: self.localRanks[i] };
     expectTensor("routingMap", map, ["bool", "u8"], [null, numExperts], where);

@@ -184,4 +184,36 @@ describe.skipIf(!built)(`device tensors${why}`, () => {
       const want = await oracleDispatch(data);
       await expectSame("x", (await other.dispatch({ ...requestOf(data), x })).x, want.x);
     }));
+
+  test("groups that use each other's tensors at once do not wait for each other for ever", () =>
+    withBackend({ devices: 2 }, async (backend) => {
+      const [one, other] = [await backend.createGroup({ numRanks: 4 }), await backend.createGroup({ numRanks: 4 })];
+      const data = dataOf();
+      const want = await oracleDispatch(data);
+      const [mine, theirs] = [await uploadAll(one, data.x), await uploadAll(other, data.x)];
+      const crossing = [1, 2, 3].flatMap(() => [
+        one.dispatch({ ...requestOf(data), x: theirs }),
+        other.dispatch({ ...requestOf(data), x: mine }),
+      ]);
+      for (const result of crossing) await expectSame("x", (await result).x, want.x);
+    }));
+
+  test("fused dispatch of a multihot routing on the devices has i64 ids, as on the host", () =>
+    withGroup({ devices: 2 }, 2, async (group) => {
+      const map = tensor("bool", [2, 4], Uint8Array.of(1, 0, 1, 0, 0, 0, 0, 1));
+      const x = tensor("fp32", [2, 1], Float32Array.of(10, 20));
+      const settings = {
+        numExperts: 4,
+        expertAlignment: 1,
+        numWorstTokens: 0,
+        padMultiple: 1,
+        numPermutedTokens: null,
+      };
+      const routing = { routingMap: await uploadAll(group, [map, map]), probs: null };
+      const got = await group.dispatch({ kind: "fused", x: [x, x], scales: null, routing, settings });
+      await expectSame("topkIdx", got.topkIdx, [
+        tensor("i64", [2, 2], BigInt64Array.of(0n, -1n, 0n, -1n)),
+        tensor("i64", [4, 2], BigInt64Array.of(-1n, 0n, 1n, -1n, -1n, 0n, 1n, -1n)),
+      ]);
+    }));
 });
