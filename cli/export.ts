@@ -133,7 +133,7 @@ async function contentFor(datasets: readonly Dataset[], state: ViewState, theme:
 }
 
 async function encode(content: Content, format: string, width: number, theme: Theme): Promise<Uint8Array> {
-  if (format === "csv") return new TextEncoder().encode(toCsv(content.table));
+  if (format === "csv") return new TextEncoder().encode(toCsv(content.table()));
   const svg = await contentSvg(content, width, theme);
   return format === "svg" ? new TextEncoder().encode(svg) : drawPng(svg);
 }

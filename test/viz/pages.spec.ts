@@ -20,9 +20,7 @@ test("the single file opens from file:// with a sample, and asks for nothing", a
   await page.getByLabel("Tokens per rank").fill("8");
   await page.locator("form.run button").click();
   await expect(page.locator(".verdict")).toContainText("wasm equals the oracle bit for bit", { timeout: 30_000 });
-  expect(requests.filter((address) => !address.startsWith("data:") && !address.startsWith("blob:"))).toEqual([
-    `${url}#sample=fused&view=traffic`,
-  ]);
+  expect(requests.filter((address) => !address.startsWith("data:") && !address.startsWith("blob:"))).toEqual([url]);
   expect(errors).toEqual([]);
 });
 

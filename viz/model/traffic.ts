@@ -1,6 +1,6 @@
 import { summarizeChunk } from "../../core/trace/summary.ts";
 import { type Frame, nodeOf, numNodes } from "./dataset.ts";
-import { maxOf, maxOverMean, text } from "./numbers.ts";
+import { maxOf, maxOverMean, sum, text } from "./numbers.ts";
 import { countSelected } from "./selection.ts";
 import { type Metric, selectsSlots, type ViewState } from "./state.ts";
 import type { Table } from "./table.ts";
@@ -19,6 +19,7 @@ export interface TrafficModel {
   readonly sent: Float64Array;
   readonly received: Float64Array;
   readonly max: number;
+  readonly total: number;
   /** Ranks of one node at rank level: where the grid lines lie; 0 = none. */
   readonly groupSize: number;
   readonly ranksPerNode: number;
@@ -59,6 +60,7 @@ export function trafficModel(frame: Frame, state: ViewState): TrafficModel {
     sent,
     received,
     max: maxOf(values),
+    total: sum(received),
     groupSize: level === "rank" && numNodes(header) > 1 ? header.ranksPerNode : 0,
     ranksPerNode: header.ranksPerNode,
     unavailable,
@@ -97,13 +99,13 @@ function toLevel(
   const { numRanks } = header;
   const size = level === "node" ? numNodes(header) : numRanks;
   const result = new Float64Array(size * size);
+  const node = Int32Array.from({ length: numRanks }, (_, rank) => nodeOf(header, rank));
+  const place = level === "node" ? node : Int32Array.from(node, (_, rank) => rank);
   for (let s = 0; s < numRanks; s++) {
-    const from = level === "node" ? nodeOf(header, s) : s;
+    const line = place[s] * size;
     for (let d = 0; d < numRanks; d++) {
-      if (hide === "rank" && s === d) continue;
-      if (hide === "node" && nodeOf(header, s) === nodeOf(header, d)) continue;
-      const to = level === "node" ? nodeOf(header, d) : d;
-      result[from * size + to] += raw[s * numRanks + d] * factor;
+      if ((hide === "rank" && s === d) || (hide === "node" && node[s] === node[d])) continue;
+      result[line + place[d]] += raw[s * numRanks + d] * factor;
     }
   }
   return result;

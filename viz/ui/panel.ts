@@ -81,10 +81,10 @@ export class Panel {
     if (!this.#tableBox.open || !this.#content || this.#tableOf === this.#content) return;
     this.#tableOf = this.#content;
     this.#tableBox.querySelector(".table")?.remove();
-    this.#tableBox.append(pagedTable(this.#content.table));
+    this.#tableBox.append(pagedTable(this.#content.table()));
   }
 
   csv(): string {
-    return this.#content ? toCsv(this.#content.table) : "";
+    return this.#content ? toCsv(this.#content.table()) : "";
   }
 }

@@ -25,24 +25,27 @@ interface Picture {
 export interface Content {
   readonly title: string;
   readonly description: string;
-  readonly table: Table;
+  /** Made when it is asked for: thousands of ranks have millions of cells. */
+  table(): Table;
   pictures(width: number): Picture[];
 }
 
 /** A view's content for one file, or for two: A and B on one scale, then B - A. */
 export function contentOf(view: ViewDef<unknown>, frames: Frames, state: ViewState, theme: Theme): Content {
-  const a = view.model(frames.a, state);
-  const b = frames.b && view.model(frames.b, state);
+  const a = modelOf(view, frames.a, state);
+  const b = frames.b && modelOf(view, frames.b, state);
   if (!frames.b || b === null) {
     return {
       title: `${view.title}: ${fileName(frames.a)}, layer ${frames.a.layer}${stepText(frames.a)}`,
       description: view.describe(a),
-      table: view.table(a),
+      table: () => view.table(a),
       pictures: (width) => [picture("", view.draw(a, { width, theme, state }), false)],
     };
   }
   const scaleB = state.perToken ? tokens(frames.a) / Math.max(1, tokens(frames.b)) : 1;
-  const table = compareTables(view.table(a), view.table(b), view.compared, view.id === "timeline" ? 1 : scaleB);
+  let joined: Table | null = null;
+  const table = () =>
+    (joined ??= compareTables(view.table(a), view.table(b), view.compared, view.id === "timeline" ? 1 : scaleB));
   const max = Math.max(view.max(a), view.max(b));
   return {
     title: `${view.title}: A ${fileName(frames.a)}, B ${fileName(frames.b)}, layer ${frames.a.layer}${stepText(frames.a)}`,
@@ -51,7 +54,7 @@ export function contentOf(view: ViewDef<unknown>, frames: Frames, state: ViewSta
     pictures: (width) => {
       const side = width >= 1000 ? (width - 14) / 2 : width;
       const context: DrawContext = { width: side, theme, state, max };
-      const difference = view.difference?.(a, b, { width, theme, state }) ?? changes(table, { width, theme, state });
+      const difference = view.difference?.(a, b, { width, theme, state }) ?? changes(table(), { width, theme, state });
       return [
         picture("A", view.draw(a, context), false),
         picture("B", view.draw(b, context), false),
@@ -61,13 +64,28 @@ export function contentOf(view: ViewDef<unknown>, frames: Frames, state: ViewSta
   };
 }
 
+const models = new WeakMap<object, Map<string, unknown>>();
+
+/** Zooming and themes change a drawing, not the model: the last few are kept with the summary they come from. */
+function modelOf(view: ViewDef<unknown>, frame: Frame, state: ViewState): unknown {
+  const { zoom: _zoom, theme: _theme, ...rest } = state;
+  const key = JSON.stringify([view.id, frame.step, frame.layer, frame.chunk !== null, rest]);
+  const kept = models.get(frame.summary) ?? new Map<string, unknown>();
+  models.set(frame.summary, kept);
+  const model = kept.get(key) ?? view.model(frame, state);
+  kept.delete(key);
+  kept.set(key, model);
+  if (kept.size > 4) kept.delete(kept.keys().next().value ?? "");
+  return model;
+}
+
 /** The compare view's content. */
 export function comparison(frames: Frames & { b: Frame }, state: ViewState, theme: Theme): Content {
   const model = compareView.model(frames.a, frames.b, state);
   return {
     title: `${compareView.title}: A ${fileName(frames.a)}, B ${fileName(frames.b)}, layer ${frames.a.layer}`,
     description: compareView.describe(model),
-    table: compareView.table(model),
+    table: () => compareView.table(model),
     pictures: (width) => [picture("", compareView.draw(model, { width, theme, state }), true)],
   };
 }

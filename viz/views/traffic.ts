@@ -57,7 +57,7 @@ function draw(model: TrafficModel, context: DrawContext, signed = false): Scene 
     }
   }
   if (!mini && cell >= 38 && side / rows >= 22) cellNumbers(scene, model, box, window, color, at);
-  const mean = sum(model.values) / (size * size);
+  const mean = model.total / (size * size);
   const tip = (col: number, row: number) => {
     const [s, d] = at(col + window.x0, row + window.y0);
     const value = model.values[s * size + d];
