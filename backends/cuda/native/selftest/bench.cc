@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "../group.h"
 #include "harness.h"
 
 namespace selftest {
@@ -277,6 +278,39 @@ void sweep(fa2a_group* group, const Shape& shape) {
   }
 }
 
+/** Bulk copies and vector copies of the same rows: what the copy engine of sm_90 is worth. */
+void copyPaths(fa2a_group* group, const Shape& shape) {
+  const Workload work = makeWorkload(group, shape, FA2A_FUSED, FA2A_BF16, 8);
+  std::printf("\nCopies, fused bf16 (SMs per rank; us)\n  %6s %12s %12s %14s %14s\n", "SMs", "push bulk", "push vector", "return bulk",
+              "return vector");
+  const fa2a_stream_options stream = asynchronous();
+  setCaps(group, 24, false, true);
+  const Dispatched out = dispatch(group, work.test, work.inputs, nullptr, stream);
+  const std::vector<fa2a_array> x = out.x.arrays();
+  const Combined sum = combine(group, out.handle.get(), x, {}, {}, {}, stream);
+  const auto& ranks = fa2a::stateOf(group)->ranks;
+  const bool hadBulk = ranks[0]->hasBulk;
+  for (const int sms : {8, 16, 24, 64, 132}) {
+    setCaps(group, sms, false, true);
+    double times[2][2] = {};
+    for (const bool bulk : {true, false}) {
+      for (const auto& rank : ranks) rank->hasBulk = bulk && hadBulk;
+      PhaseTimes forward, back;
+      for (int i = 0; i < 18; i++) {
+        const Dispatched again = dispatch(group, work.test, work.inputs, out.handle.get(), stream, &out);
+        const Combined more = combine(group, out.handle.get(), x, {}, {}, {}, stream, &sum);
+        if (i < 3) continue;
+        forward.add(again.event.get());
+        back.add(more.event.get());
+      }
+      times[bulk][0] = forward.of("push");
+      times[bulk][1] = back.of("return");
+    }
+    std::printf("  %6d %12.1f %12.1f %14.1f %14.1f\n", sms, times[1][0], times[0][0], times[1][1], times[0][1]);
+  }
+  for (const auto& rank : ranks) rank->hasBulk = hadBulk;
+}
+
 /** Host time to enqueue, and the same work from a CUDA graph. */
 void overhead(fa2a_group* group, const Shape& shape) {
   const Workload work = makeWorkload(group, shape, FA2A_HYBRID_EP, FA2A_BF16, 9);
@@ -346,6 +380,7 @@ int bench(const Options& options) {
   inGroup([&](fa2a_group* g) { benchKind(g, shape, FA2A_FUSED, FA2A_BF16, "fused bf16", true, sms); });
   inGroup([&](fa2a_group* g) { benchKind(g, shape, FA2A_HYBRID_EP, FA2A_FP8E4M3, "hybrid-ep fp8", false, sms); });
   inGroup([&](fa2a_group* g) { sweep(g, shape); });
+  inGroup([&](fa2a_group* g) { copyPaths(g, shape); });
   Shape small = shape;
   small.tokens = std::min(128, shape.tokens);
   for (const Shape& one : {shape, small}) inGroup([&](fa2a_group* g) { overhead(g, one); });

@@ -376,6 +376,36 @@ void expectCode(const char* what, fa2a_code wanted, fa2a_code got, const fa2a_er
 
 }  // namespace
 
+void checkDeadline(fa2a_group* group, int stalledRank) {
+  Random random(11);
+  reference::Case test = randomCase(random, 4, 4, 8, false);
+  test.tokens.assign(4, 4);
+  for (auto& ids : test.ids) {
+    ids.clear();
+    for (int token = 0; token < 4; token++) {
+      for (int slot = 0; slot < test.topk; slot++) ids.push_back((token + slot) % test.experts);
+    }
+  }
+  redrawRows(random, test, false);
+  // Host inputs need no answer of the stopped device before the operation itself does.
+  const Inputs inputs = makeInputs(group, test, false, false);
+  std::vector<fa2a_tensor*> x(4);
+  fa2a_dispatch_result result = {x.data(), nullptr, nullptr, nullptr, nullptr, nullptr, nullptr};
+  fa2a_dispatch_request request = {};
+  request.kind = test.kind;
+  request.x = inputs.xArrays.data();
+  request.topk_idx = inputs.idArrays.data();
+  request.num_experts = test.experts;
+  request.num_permuted_tokens = -1;
+  fa2a_error error = {};
+  const fa2a_code code = fa2a_dispatch(group, &request, &result, &error);
+  char missing[64];
+  std::snprintf(missing, sizeof missing, "expected 4 ranks, received 3 (missing %d)", stalledRank);
+  expectCode("stopped device", FA2A_TIMEOUT, code, error, missing);
+  if (error.group_usable != 0) throw Mismatch("stopped device: the group is said to be usable");
+  expectCode("after a timeout", FA2A_BACKEND_FAILURE, fa2a_dispatch(group, &request, &result, &error), error, "close it");
+}
+
 void checkRefusals(fa2a_group* group, int ranks) {
   Random random(5);
   reference::Case test = randomCase(random, ranks, ranks, 8, false);

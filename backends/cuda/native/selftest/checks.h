@@ -19,6 +19,8 @@ void checkCasts(fa2a_group* group, int ranks, Random& random);
 void checkBackToBack(fa2a_group* group, int ranks, int ranksPerNode, int count, Random& random, const CheckOptions& options);
 /** A captured dispatch and combine, replayed with other routing and poisoned outputs. */
 void checkGraph(fa2a_group* group, int ranks, int ranksPerNode, Random& random);
+/** Emulated build: a device that stops is a timeout that names the phase and the rank; four ranks on four devices. */
+void checkDeadline(fa2a_group* group, int stalledRank);
 /** Every refusal that the header promises. */
 void checkRefusals(fa2a_group* group, int ranks);
 

@@ -3,6 +3,7 @@
 //   selftest check [--cases N] [--seed S] [--ranks R] [--devices D] [--tokens T]     random cases, every operation
 //   selftest stress [--seeds N] [--seed S] [--weak 1]     emulated build: shuffled schedules, poison, one slow device
 //   selftest graph                                        capture and replay
+//   selftest deadline                                     emulated build: a device that stops
 //   selftest bench [--tokens 4096 --hidden 7168 --topk 8 --experts 256 ...]          times of every kernel (a GPU)
 //   selftest devices                                      what is there
 #include <cstdlib>
@@ -153,6 +154,29 @@ int graphs(const Options& options) {
   return 0;
 }
 
+int deadlines() {
+  if (!emulated()) throw std::runtime_error("deadline needs the emulated build: it stops a device");
+  for (const int stalled : {0, 2, 3}) {
+    configure({});
+    fa2a_group_options options = groupOptions(4, 4, {});
+    options.deadline_ms = 100;
+    {
+      const Group group(options);
+      // The arenas are made while the device still answers.
+      FA2A_CALL(fa2a_group_reserve, group.get(), 1 << 20);
+      fa2a_emulation machine = {};
+      machine.stalled_device = stalled + 1;
+      configure(machine);
+      checkDeadline(group.get(), stalled);
+    }
+    // The process goes on: another group on the same devices works.
+    configure({});
+    runCases(3, 1, {{"ranks", 4}}, false);
+  }
+  std::printf("deadline: a stopped device is named, the process goes on\n");
+  return 0;
+}
+
 int devices() {
   fa2a_driver_info driver;
   FA2A_CALL(fa2a_driver, &driver);
@@ -180,9 +204,10 @@ int main(int argc, char** argv) {
     if (command == "check") return check(options);
     if (command == "stress") return stress(options);
     if (command == "graph") return graphs(options);
+    if (command == "deadline") return deadlines();
     if (command == "devices") return devices();
     if (command == "bench") return bench(options);
-    std::fprintf(stderr, "selftest: expected check, stress, graph, bench or devices, received '%s'\n", command.c_str());
+    std::fprintf(stderr, "selftest: expected check, stress, graph, deadline, bench or devices, received '%s'\n", command.c_str());
     return 2;
   } catch (const std::exception& error) {
     std::printf("FAIL %s\n", error.what());
