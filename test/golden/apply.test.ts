@@ -1,98 +1,25 @@
 import { existsSync } from "node:fs";
-import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, test } from "vitest";
-import { createFile, openFile } from "../../cli/files.ts";
-import { OPERATIONS } from "../../cli/operations/index.ts";
-import { ApplyInput } from "../../cli/operations/input.ts";
 import type { Backend } from "../../core/backend.ts";
-import { encodeHandle } from "../../core/handle/encode.ts";
-import { openSafetensors, type SafetensorsFile, writeSafetensors } from "../../core/io/safetensors/index.ts";
-import type { Tensor } from "../../core/tensor.ts";
 import { fusedA2A, scratch } from "../cli/run.ts";
 import { CANDIDATES, tryOpen } from "../conformance/backends.ts";
-import { codes } from "../conformance/data.ts";
-import { expectCodes } from "../conformance/expect.ts";
-import { GOLDEN_CASES, type GoldenCase, type Step } from "./cases.ts";
+import { GOLDEN_CASES } from "./cases.ts";
+import { runCase, viaBackend } from "./run.ts";
 
 const GOLDEN = fileURLToPath(new URL("../../../shared/golden/", import.meta.url));
 const present = existsSync(GOLDEN);
 const why = present ? "" : " (skipped: ../shared/golden is absent)";
-
-type Apply = (op: string, input: string, output: string) => Promise<void>;
 
 async function viaCommandLine(op: string, input: string, output: string): Promise<void> {
   const { status, stderr } = fusedA2A("apply", op, input, "-o", output, "--backend", "oracle");
   expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
 }
 
-function viaBackend(backend: Backend): Apply {
-  return async (op, inputPath, output) => {
-    const input = new ApplyInput(await openSafetensors(await openFile(inputPath)));
-    const group = await backend.createGroup({ numRanks: input.numRanks(), ranksPerNode: await input.ranksPerNode() });
-    const { tensors, handle } = await OPERATIONS[op].run(group, input);
-    const entries = [...tensors].flatMap(([name, values]) =>
-      values.map((tensor, rank) => ({ name: `rank${rank}.${name}`, tensor })),
-    );
-    if (handle) for (const [name, tensor] of encodeHandle(await handle.data())) entries.push({ name, tensor });
-    await writeSafetensors(await createFile(output), input.file.metadata, entries);
-    await group.close();
-    await input.file.close();
-  };
-}
-
-async function runCase(golden: GoldenCase, apply: Apply): Promise<void> {
-  const file = await openSafetensors(await openFile(join(GOLDEN, `${golden.file}.safetensors`)));
-  const folder = scratch();
-  const numRanks = golden.prefix === undefined ? Number(file.metadata.numRanks) : 1;
-  const nameOf = (rank: number, name: string) => `${golden.prefix ?? `rank${rank}`}.${name}`;
-  for (const [i, step] of golden.steps.entries()) {
-    const entries: { name: string; tensor: Tensor }[] = [];
-    for (let rank = 0; rank < numRanks; rank++) {
-      for (const [name, peer] of Object.entries(step.reads)) {
-        entries.push({ name: `rank${rank}.${name}`, tensor: await file.read(nameOf(rank, peer)) });
-      }
-    }
-    if (step.handleOf !== undefined) {
-      const made = await openSafetensors(await openFile(join(folder, `${step.handleOf}.safetensors`)));
-      for (const name of made.tensors.keys()) {
-        if (name.includes(".handle.")) entries.push({ name, tensor: await made.read(name) });
-      }
-      await made.close();
-    }
-    const metadata = { num_ranks: `${numRanks}`, num_experts: file.metadata.numExperts, ...step.settings };
-    const input = join(folder, `${i}.in.safetensors`);
-    const output = join(folder, `${i}.safetensors`);
-    await writeSafetensors(await createFile(input), metadata, entries);
-    await apply(step.op, input, output);
-    await compare(file, output, step, numRanks, (rank, peer) => nameOf(rank, `expected.${peer}`));
-  }
-  await file.close();
-}
-
-async function compare(
-  golden: SafetensorsFile,
-  output: string,
-  step: Step,
-  numRanks: number,
-  nameOf: (rank: number, peer: string) => string,
-): Promise<void> {
-  const made = await openSafetensors(await openFile(output));
-  for (let rank = 0; rank < numRanks; rank++) {
-    for (const [name, peer] of Object.entries(step.writes)) {
-      const want = await golden.read(nameOf(rank, peer));
-      const got = await made.read(`rank${rank}.${name}`);
-      const ids = want.dtype === "i64" || want.dtype === "i32";
-      await expectCodes(`${step.op}, rank ${rank}, ${name}`, got, want.shape, ids ? want.data : codes(want));
-    }
-  }
-  await made.close();
-}
-
 describe.skipIf(!present)(`golden cases through the command line${why}`, () => {
   test.each(GOLDEN_CASES.map((golden) => [`${golden.file} ${golden.prefix ?? ""}`, golden] as const))(
     "%s",
-    (_, golden) => runCase(golden, viaCommandLine),
+    (_, golden) => runCase(golden, viaCommandLine, GOLDEN, scratch()),
   );
 });
 
@@ -104,7 +31,7 @@ for (const candidate of CANDIDATES) {
     afterAll(() => backend.close());
     test.each(GOLDEN_CASES.map((golden) => [`${golden.file} ${golden.prefix ?? ""}`, golden] as const))(
       "%s",
-      (_, golden) => runCase(golden, viaBackend(backend)),
+      (_, golden) => runCase(golden, viaBackend(backend), GOLDEN, scratch()),
     );
   });
 }
