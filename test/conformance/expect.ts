@@ -21,7 +21,7 @@ export async function expectCodes(
   let first = -1;
   let count = 0;
   for (let i = 0; i < want.length; i++) {
-    if (BigInt(values[i]) === BigInt(want[i])) continue;
+    if (values[i] === want[i] || BigInt(values[i]) === BigInt(want[i])) continue;
     if (first < 0) first = i;
     count++;
   }

@@ -56,18 +56,12 @@ async function checkRun(
     const slots = kept[dst].map(({ rank, token }) =>
       data.case.topkIdx[rank][token].map((expert) => local(expert, dst, perRank)),
     );
+    const ids = slots.flat();
     const tail = Array.from({ length: (numRows[dst] - kept[dst].length) * shape.topk }, () => -1);
-    await expectCodes(
-      `${at}, recvTopkIdx`,
-      result.topkIdx?.[dst],
-      [numRows[dst], shape.topk],
-      [...slots.flat(), ...tail],
-    );
-    const weights = gather(topkWeights, kept[dst], numRows[dst]).map((code, i) =>
-      (slots.flat()[i] ?? -1) < 0 ? 0 : code,
-    );
+    await expectCodes(`${at}, recvTopkIdx`, result.topkIdx?.[dst], [numRows[dst], shape.topk], [...ids, ...tail]);
+    const weights = gather(topkWeights, kept[dst], numRows[dst]).map((code, i) => ((ids[i] ?? -1) < 0 ? 0 : code));
     await expectCodes(`${at}, recvTopkWeights`, result.topkWeights?.[dst], [numRows[dst], shape.topk], weights);
-    const counts = Array.from({ length: perRank }, (_, e) => slots.flat().filter((expert) => expert === e).length);
+    const counts = Array.from({ length: perRank }, (_, e) => ids.filter((expert) => expert === e).length);
     const alignment = shape.expertAlignment ?? 1;
     const rounded = counts.map((count) => Math.ceil(count / alignment) * alignment);
     expectEqual(`${at}, tokensPerExpert`, [...handle.ranks[dst].tokensPerExpert], numWorstTokens > 0 ? [] : rounded);
@@ -105,6 +99,7 @@ async function checkCombine(
   const weights = numRows.map((count) => rows("fp32", count, shape.topk, shape.values, next));
   const biases = [0, 1].map(() => data.x.map((value) => rows(dtype, value.shape[0], shape.hidden, shape.values, next)));
   const rowOf = kept.map((sources) => new Map(sources.map(({ rank, token }, row) => [`${rank}.${token}`, row])));
+  const [yCodes, weightCodes] = [y.map(codes), weights.map(codes)];
   for (const bias of [[], [biases[0]], biases]) {
     const result = await group.combine({ handle, x: y, topkWeights: weights, probs: null, bias });
     for (let rank = 0; rank < shape.numRanks; rank++) {
@@ -117,7 +112,7 @@ async function checkCombine(
         }),
       );
       const element = (
-        values: Tensor[],
+        values: ArrayLike<number>[],
         width: number,
         format: typeof dtype,
         token: number,
@@ -127,22 +122,23 @@ async function checkCombine(
         combined(
           format,
           data.case,
-          parts[token].map(({ dst, row }) => ({ dst, codes: [codes(values[dst])[row * width + column]] })),
+          parts[token].map(({ dst, row }) => ({ dst, codes: [values[dst][row * width + column]] })),
           extra,
         );
+      const biasCodes = bias.map((b) => codes(b[rank]));
       const wantX = grid(tokens, shape.hidden, (token, column) =>
         element(
-          y,
+          yCodes,
           shape.hidden,
           dtype,
           token,
           column,
-          bias.map((b) => codes(b[rank])[token * shape.hidden + column]),
+          biasCodes.map((b) => b[token * shape.hidden + column]),
         ),
       );
       await expectCodes(`${at}, combinedX`, result.x[rank], [tokens, shape.hidden], wantX);
       const wantWeights = grid(tokens, shape.topk, (token, slot) =>
-        element(weights, shape.topk, "fp32", token, slot, []),
+        element(weightCodes, shape.topk, "fp32", token, slot, []),
       );
       await expectCodes(`${at}, combinedTopkWeights`, result.topkWeights?.[rank], [tokens, shape.topk], wantWeights);
     }
@@ -162,12 +158,13 @@ function cutSlots(c: Case, { rank, token }: Source, dst: number): number[][] {
 /** The codes of the sources' rows, then zeros up to `numRows`. */
 export function gather(values: readonly Tensor[], sources: readonly (Source | null)[], numRows: number): number[] {
   const width = values[0].shape[1];
-  const found = sources.flatMap((source) =>
-    source === null
-      ? new Array<number>(width).fill(0)
-      : Array.from({ length: width }, (_, column) => codes(values[source.rank])[source.token * width + column]),
-  );
-  return [...found, ...new Array<number>(numRows * width - found.length).fill(0)];
+  const all = values.map(codes);
+  const rows = new Array<number>(numRows * width).fill(0);
+  sources.slice(0, numRows).forEach((source, row) => {
+    if (source === null) return;
+    for (let i = 0; i < width; i++) rows[row * width + i] = all[source.rank][source.token * width + i];
+  });
+  return rows;
 }
 
 export function grid(rowCount: number, width: number, value: (row: number, column: number) => number): number[] {

@@ -128,6 +128,7 @@ async function checkCombined(
       all.flatMap((s, row) => (s === null ? [] : [[`${s.rank}.${s.token}.${experts[row]}`, row] as const])),
     );
   });
+  const yCodes = y.map(codes);
   for (let rank = 0; rank < shape.numRanks; rank++) {
     const tokens = shape.numTokens[rank];
     const parts = Array.from({ length: tokens }, (_, token) =>
@@ -141,7 +142,7 @@ async function checkCombined(
     const wantX = grid(tokens, shape.hidden, (token, column) => {
       const terms = parts[token].map((part) => ({
         dst: part.dst,
-        codes: part.rows.map((row) => codes(y[part.dst])[row * shape.hidden + column]),
+        codes: part.rows.map((row) => yCodes[part.dst][row * shape.hidden + column]),
       }));
       return combined(dtype, data.case, terms, []);
     });

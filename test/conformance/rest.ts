@@ -46,7 +46,8 @@ export async function checkCasts(group: Group, data: Data): Promise<void> {
   const blocks = Math.ceil(shape.hidden / 128);
   for (let rank = 0; rank < shape.numRanks; rank++) {
     const tokens = shape.numTokens[rank];
-    const value = (token: number, column: number) => decode(dtype, codes(x[rank])[token * shape.hidden + column]);
+    const xCodes = codes(x[rank]);
+    const value = (token: number, column: number) => decode(dtype, xCodes[token * shape.hidden + column]);
     const amax = grid(tokens, blocks, (token, block) => {
       const width = Math.min(128, shape.hidden - block * 128);
       const magnitudes = Array.from({ length: width }, (_, i) => Math.abs(value(token, block * 128 + i)));
