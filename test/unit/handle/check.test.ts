@@ -170,6 +170,18 @@ describe.each(KINDS)("%s handles", (kind) => {
   });
 });
 
+test("a tail row that names a token which is not sent there is refused", () => {
+  const data = makeHandle("fused", { ...CASE, budget: 4 });
+  checkHandleData(data);
+  // Rank 1's token 1 goes to rank 0 only; as a third row of rank 1 it would even be in order.
+  const [rowSrcRank, rowSrcToken] = [data.ranks[1].rowSrcRank.slice(), data.ranks[1].rowSrcToken.slice()];
+  rowSrcRank[2] = 1;
+  rowSrcToken[2] = 1;
+  expect(refusal(withRank(data, 1, { rowSrcRank, rowSrcToken })).message).toBe(
+    "handle.row_src_token: expected a token that is sent to row 2, received token 1 at rank 1, row 2; use the handle tensors of one dispatch, unchanged",
+  );
+});
+
 test("cut slots out of order are refused", () => {
   const data = makeHandle("hybrid-ep", { ...CASE, budget: 1 });
   const { cut, numCut } = data.ranks[1].overflow;
