@@ -1,20 +1,20 @@
-/** Whether the device's float32 additions already obey the rule for terms and sums of design 2.11. */
-import { add, bitsOf, floatOf, flush } from "../../core/dtype/float32.ts";
+/** Whether the device's float32 arithmetic already counts subnormal terms, sums and factors as zero (design 2.11). */
+import { add, bitsOf, floatOf, flush, multiply } from "../../core/dtype/float32.ts";
 import { type Context, Lease } from "./context.ts";
 import { itemKernel } from "./kernels.ts";
 import { STORAGE } from "./launcher.ts";
 import { streaming } from "./stream.ts";
 
-/** Around the smallest normal number: zeros, subnormals small and large, the first normals, and their neighbours. */
+/** Zeros, subnormals small and large, the first normals and their neighbours, and factors that make them large. */
 const MAGNITUDES = [
   0, 1, 2, 0x1234, 0x3fffff, 0x400000, 0x7ffffe, 0x7fffff, 0x800000, 0x800001, 0x87ffff, 0x880000, 0xc00000, 0xffffff,
-  0x1000000, 0x1000001, 0x1800000, 0x2000000, 0x5800000, 0x3f800000,
+  0x1000000, 0x1000001, 0x1800000, 0x2000000, 0x5800000, 0x3f800000, 0x4b000000, 0x5f000000, 0x7f000000,
 ];
 
 /**
- * Adds every pair of values around the bottom of the range on the device. True only for a software adapter, whose
- * additions are all one instruction, and only if every sum equals the flushed sum of flushed terms (zeros of either
- * sign alike: no sum tells them apart).
+ * Adds and multiplies every pair of values on the device. True only for a software adapter, where the same instruction
+ * does every addition, and only if every sum equals the flushed sum of flushed terms (zeros of either sign alike: no sum
+ * tells them apart) and every product, under the rule for products, that of flushed factors.
  */
 export async function flushesSubnormals(context: Context): Promise<boolean> {
   const { device, launcher, pool } = context;
@@ -35,11 +35,11 @@ export async function flushesSubnormals(context: Context): Promise<boolean> {
   const lease = new Lease(pool);
   try {
     const input = await lease.acquire("terms", terms.byteLength, STORAGE);
-    const output = await lease.acquire("sums", pairs.length * 4, STORAGE);
+    const output = await lease.acquire("sums", pairs.length * 8, STORAGE);
     await streaming(context, (stream) =>
       stream.push(
         "webgpu kernel probe",
-        pairs.length * 4,
+        pairs.length * 8,
         async (staging) => {
           const { checked } = device.guard("webgpu kernel probe", () => {
             device.gpu.queue.writeBuffer(input, 0, terms);
@@ -51,17 +51,18 @@ export async function flushesSubnormals(context: Context): Promise<boolean> {
               numItems: numUnits,
             });
             pass.end();
-            encoder.copyBufferToBuffer(output, 0, staging, 0, pairs.length * 4);
+            encoder.copyBufferToBuffer(output, 0, staging, 0, pairs.length * 8);
             device.gpu.queue.submit([encoder.finish()]);
           });
           return [checked];
         },
         (bytes) => {
-          const sums = new Uint32Array(bytes.buffer, bytes.byteOffset, pairs.length);
+          const results = new Uint32Array(bytes.buffer, bytes.byteOffset, pairs.length * 2);
           pairs.forEach(([a, b], i) => {
-            const expected = bitsOf(add(flush(floatOf(a)), flush(floatOf(b))));
-            const bothZero = (expected & 0x7fffffff) === 0 && (sums[i] & 0x7fffffff) === 0;
-            if (sums[i] !== expected && !bothZero) flushes = false;
+            const at = Math.floor(i / 4) * 8 + (i % 4);
+            const [x, y] = [flush(floatOf(a)), flush(floatOf(b))];
+            flushes &&= sameBut(results[at], bitsOf(add(x, y)), 0);
+            flushes &&= sameBut(results[at + 4], bitsOf(multiply(x, y)), 1);
           });
         },
       ),
@@ -70,4 +71,12 @@ export async function flushesSubnormals(context: Context): Promise<boolean> {
     lease.release();
   }
   return flushes;
+}
+
+/** Equal, or both with an exponent field of at most `exponent` (and, where that is 1, of one sign). */
+function sameBut(received: number, expected: number, exponent: 0 | 1): boolean {
+  if (received === expected) return true;
+  const counted = (bits: number) => ((bits >>> 23) & 0xff) <= exponent;
+  if (exponent === 0) return ((received | expected) & 0x7fffffff) === 0;
+  return counted(received) && counted(expected) && received >>> 31 === expected >>> 31;
 }

@@ -31,7 +31,7 @@ fn main(
   }
   for (var unit = local.x; unit < params.numOutUnits; unit += COLUMNS) {
     let codes = x[row * params.numUnits + unit];
-    let scale = bitcast<vec4f>(vec4u(scales[row * params.numBlocks + unit / UNITS_PER_BLOCK]));
+    let scale = flushFactor(bitcast<vec4f>(vec4u(scales[row * params.numBlocks + unit / UNITS_PER_BLOCK])));
     let shifts = vec4u(0u, 16u, 0u, 16u);
     let even = (codes.xxyy >> shifts) & vec4u(0xffu);
     let odd = (codes.xxyy >> (shifts + vec4u(8u))) & vec4u(0xffu);

@@ -28,19 +28,22 @@ fn totalBits(v: vec4f) -> vec4u {
   return select(number, vec4u(NAN_BITS), (bits & vec4u(MAGNITUDE)) > vec4u(EXPONENT));
 }
 
-// The bits of a product of flushed factors: exponent field <= 1 counts as zero with the product's sign.
+// The bits of a product of flushed factors: exponent field <= 1 counts as zero with the product's sign. `b` is flushed
+// already (flushFactor), as it is the same for many a.
 fn productBits(a: vec4f, b: vec4f) -> vec4u {
-  let aBits = flushBits(bitcast<vec4u>(a));
-  let bBits = flushBits(bitcast<vec4u>(b));
-  let bits = bitcast<vec4u>(bitcast<vec4f>(aBits) * bitcast<vec4f>(bBits));
-  let magnitude = bits & vec4u(MAGNITUDE);
-  let zero = (aBits ^ bBits) & vec4u(SIGN);
-  let number = select(bits, zero, (bits & vec4u(EXPONENT)) <= vec4u(EXPONENT_ONE));
-  return select(number, vec4u(NAN_BITS), magnitude > vec4u(EXPONENT));
+  let bits = bitcast<vec4u>(flushFactor(a) * b);
+  let exponent = bits & vec4u(EXPONENT);
+  let number = select(bits, bits & vec4u(SIGN), exponent <= vec4u(EXPONENT_ONE));
+  return select(number, vec4u(NAN_BITS), (bits & vec4u(MAGNITUDE)) > vec4u(EXPONENT));
 }
 
-fn flushBits(bits: vec4u) -> vec4u {
-  return select(bits, bits & vec4u(SIGN), (bits & vec4u(EXPONENT)) == vec4u());
+// A factor: exponent field 0 counts as zero with its sign.
+fn flushFactor(v: vec4f) -> vec4f {
+  if (DEVICE_FLUSHES) {
+    return v;
+  }
+  let bits = bitcast<vec4u>(v);
+  return bitcast<vec4f>(select(bits, bits & vec4u(SIGN), (bits & vec4u(EXPONENT)) == vec4u()));
 }
 
 // Float32 bits (no NaN but the canonical one) -> bf16 in the high half, nearest even.

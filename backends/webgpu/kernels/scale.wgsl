@@ -24,7 +24,7 @@ fn main(
   if (row >= params.numRows) {
     return;
   }
-  let factor = bitcast<vec4f>(vec4u(factors[row]));
+  let factor = flushFactor(bitcast<vec4f>(vec4u(factors[row])));
   for (var unit = local.x; unit < params.numUnits; unit += COLUMNS) {
     let values = x[row * params.numUnits + unit];
     let lowBits = productBits(low(values), factor);
