@@ -84,6 +84,7 @@ function machineOptions(): Option[] {
     new Option("--backward", `predict ${PHASES.slice(2).join(" and ")} too`),
     new Option("--slow-nic <rank=fraction...>", "NICs at a fraction of their speed"),
     new Option("--slow-nvlink <rank=fraction...>", "NVLinks at a fraction of their speed"),
+    new Option("--dead <ranks>", "ranks that are gone: what the others lose, and what is left to move"),
     new Option("--late <rank=us...>", "ranks that enter late (with --events)"),
     new Option("--slow-link <src-dst=fraction>", "one directed pair at a fraction of its speed (with --events)"),
     new Option("--parameters <file.json>", "parameters of a fit instead of the shipped ones"),

@@ -48,6 +48,7 @@ export interface SimulateOptions {
   readonly backward?: boolean;
   readonly slowNic?: readonly string[];
   readonly slowNvlink?: readonly string[];
+  readonly dead?: string;
   readonly late?: readonly string[];
   readonly slowLink?: string;
   readonly parameters?: string;

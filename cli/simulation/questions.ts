@@ -35,7 +35,7 @@ import {
   type SimulateOptions,
   whole,
 } from "./options.ts";
-import { us } from "./predict.ts";
+import { us } from "./report.ts";
 
 /** `--scaling`: one workload on growing groups. */
 export async function runScaling(options: SimulateOptions): Promise<void> {
@@ -143,12 +143,24 @@ export async function runWhatIf(routing: string | undefined, options: SimulateOp
             ["what if", "us", "against healthy", "the wait matrix says"],
             ...cases.map((c) => [c.fault, us(c.result.timeUs), `${c.ratio.toFixed(2)}x`, c.diagnosis.words[0]]),
           ]),
+          ...(group.numRanks > MAX_MATRIX
+            ? []
+            : cases.map((c) => `\n${c.fault}\n${waitTable(c.result.waitUs, group.numRanks)}`)),
         ].join("\n"),
       options.json,
     );
   } finally {
     await close();
   }
+}
+
+/** Larger wait matrices are for the viewer. */
+const MAX_MATRIX = 16;
+
+function waitTable(waitUs: Float32Array, numRanks: number): string {
+  const ranks = Array.from({ length: numRanks }, (_, r) => r);
+  const rows = ranks.map((r) => [`${r}`, ...ranks.map((s) => (r === s ? "-" : us(waitUs[r * numRanks + s])))]);
+  return table([["us, row waits for", ...ranks.map((r) => `${r}`)], ...rows]);
 }
 
 /** `--diagnose`: the wait matrices of a trace, measured or modelled. Exit code 1 when something stands out. */

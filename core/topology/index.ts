@@ -6,6 +6,7 @@ export * from "./count.ts";
 export * from "./dataPath.ts";
 export * from "./deadlock.ts";
 export * from "./deadlockScenarios.ts";
+export * from "./degraded.ts";
 export * from "./diagnose.ts";
 export * from "./eplb.ts";
 export * from "./events.ts";

@@ -9,6 +9,7 @@ import {
 } from "./cost.ts";
 import { TrafficCounter } from "./count.ts";
 import type { DataPath, Operation } from "./dataPath.ts";
+import type { DeadRanks } from "./degraded.ts";
 import type { Machine } from "./machine.ts";
 import type { Parameters } from "./parameters.ts";
 import { chooseReplicas, type Placement, type ReplicaChoice } from "./placement.ts";
@@ -81,7 +82,13 @@ export async function countLayer(
   step: number,
   layer: number,
   placement: Placement,
-  options: { choice: ReplicaChoice; keepPairs?: boolean; progress?: (fraction: number) => void },
+  options: {
+    choice: ReplicaChoice;
+    keepPairs?: boolean;
+    /** Masked out before anything is counted. */
+    dead?: DeadRanks | null;
+    progress?: (fraction: number) => void;
+  },
 ): Promise<TrafficCounter> {
   const counter = new TrafficCounter({
     numRanks: source.numRanks,
@@ -95,13 +102,13 @@ export async function countLayer(
     step,
     layer,
     (rank, ids) => {
-      if (isIdentity && placement.numLogical === placement.replicas.length) {
+      if (isIdentity && placement.numLogical === placement.replicas.length && !options.dead) {
         counter.add(rank, ids, source.topk);
         return;
       }
       if (physical.length !== ids.length) physical = new Int32Array(ids.length);
       chooseReplicas(placement, options.choice, rank, ids, source.topk, physical);
-      counter.add(rank, physical, source.topk);
+      counter.add(rank, options.dead ? options.dead.mask(rank, physical, source.topk) : physical, source.topk);
     },
     options.progress,
   );

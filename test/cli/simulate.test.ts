@@ -147,6 +147,16 @@ describe("fused-a2a simulate", () => {
     expect(fusedA2A("simulate", "--deadlock", "healthy").status).toBe(0);
   });
 
+  it("says what dead ranks cost the others", () => {
+    const { layers, memory } = json("--ranks", "8", "--tokens", "64", "--experts", "64", "--dead", "2,5");
+    expect(layers[0].degraded.deadRanks).toEqual([2, 5]);
+    expect(layers[0].degraded.lostExperts).toHaveLength(16);
+    expect(layers[0].degraded.numTokensGone).toBe(128);
+    expect(layers[0].numTokens).toBe(6 * 64);
+    expect(memory.fusedBuffer.numNvlBytes).toBeGreaterThan(0);
+    expect(fusedA2A("simulate", "--ranks", "8", "--tokens", "64", "--dead", "2").stdout).toContain("degraded: ranks 2");
+  });
+
   it("fits a table and predicts with what it found", () => {
     const folder = scratch();
     const table = join(folder, "rows.csv");
