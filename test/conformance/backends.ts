@@ -19,12 +19,11 @@ const wasm = (workers: number): Candidate => ({
   open: async () => (await import("../../backends/wasm/index.ts")).createWasmBackend({ workers, smallBytes: 0 }),
 });
 
-/** webgpu as it finds its adapter, and with buffers so small that every operation is done in chunks. */
-const webgpu = (label: string, options: { maxBufferBytes?: number; memoryBudgetBytes?: number } = {}): Candidate => ({
-  name: label,
+/** webgpu as it finds its adapter; test/webgpu/conformance.sweep.test.ts has the other adapters and small buffers. */
+const webgpu: Candidate = {
+  name: "webgpu",
   open: async () =>
     (await import("../../backends/webgpu/index.ts")).createWebGpuBackend({
-      ...options,
       onUncapturedError: (message) => {
         throw new Error(`uncaptured WebGPU error: ${message}`);
       },
@@ -44,8 +43,7 @@ export const CANDIDATES: readonly Candidate[] = [
   wasm(1),
   wasm(2),
   wasm(8),
-  webgpu("webgpu"),
-  webgpu("webgpu in chunks", { maxBufferBytes: 4096, memoryBudgetBytes: 2 ** 20 }),
+  webgpu,
   emulated(1),
   emulated(2),
   emulated(4),
