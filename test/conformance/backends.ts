@@ -30,6 +30,13 @@ const webgpu: Candidate = {
     }),
 };
 
+/** The CUDA library on the CPU: ranks spread over that many emulated devices, several of them on one. */
+const emulated = (devices: number, combinePath: "push" | "pull" = "push"): Candidate => ({
+  name: `cuda-emulated, devices: ${devices}${combinePath === "pull" ? ", combine pulls" : ""}`,
+  open: async () =>
+    (await import("../../backends/cuda/index.ts")).createCudaBackend({ emulated: true, devices, combinePath }),
+});
+
 export const CANDIDATES: readonly Candidate[] = [
   named("oracle"),
   wasm(0),
