@@ -19,6 +19,7 @@ import {
   checkCombine,
   checkDispatch,
   checkGroupOptions,
+  checkOut,
   checkRouting,
   checkScale,
 } from "../../core/functions/validate.ts";
@@ -71,6 +72,8 @@ export class WebGpuGroup implements Group {
         data = await newHandleData(context, request.kind, routings, this.#shape(settings.numExperts), settings);
       }
       const layoutUs = nowUs();
+      const numRows = data.ranks.map((rank) => rank.numRows);
+      checkOut(this, request.out, checked.x[0].dtype, numRows, checked.x[0].shape[1]);
       const fused = request.kind === "fused";
       const slots =
         routings !== null && fused
@@ -96,6 +99,8 @@ export class WebGpuGroup implements Group {
     await request.previousEvent?.currentStreamWait();
     return this.#exclusive(async () => {
       const { data, x, bias, topkWeights, probs } = await checkCombine(this, request);
+      const numTokens = data.ranks.map((rank) => rank.numTokens);
+      checkOut(this, request.out, x[0].dtype, numTokens, x[0].shape[1]);
       const startUs = nowUs();
       const context = this.#context;
       const sums = await combineRows(context, data, x, bias, request);
@@ -127,6 +132,8 @@ export class WebGpuGroup implements Group {
   ): Promise<readonly AnyTensor[]> {
     return this.#exclusive(async () => {
       const checked = await checkScale(this, x, factors);
+      const numRows = checked.x.map((value) => value.shape[0]);
+      checkOut(this, options.out, checked.x[0].dtype, numRows, checked.x[0].shape[1]);
       return scaleRows(this.#context, this.localRanks, checked.x, checked.factors, options);
     });
   }

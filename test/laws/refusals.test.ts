@@ -1,0 +1,46 @@
+/** Every backend refuses the same input with the same words, before anything runs, and its group works on afterwards. */
+import { afterAll, describe, expect, test } from "vitest";
+import type { Backend } from "../../core/backend.ts";
+import { InvalidArgument } from "../../core/errors.ts";
+import { resetBuffer, resetHybridEpBuffer } from "../../core/functions/buffers.ts";
+import { fusedDispatch } from "../../core/functions/wrappers.ts";
+import { toHost } from "../../core/tensor.ts";
+import { CANDIDATES, tryOpen } from "../conformance/backends.ts";
+import { IDS, WEIGHTS, X } from "../unit/functions/recording.ts";
+import { REFUSALS } from "../unit/functions/refusals.ts";
+
+const ONE_OF_EACH = [
+  "oracle",
+  "wasm on the calling thread",
+  "wasm, workers: 2",
+  "webgpu",
+  "cuda-emulated, devices: 2",
+  "cuda",
+];
+
+for (const candidate of CANDIDATES.filter(({ name }) => ONE_OF_EACH.includes(name))) {
+  const opened = await tryOpen(candidate);
+  const reason = typeof opened === "string" ? ` (skipped: ${opened})` : "";
+  describe.skipIf(typeof opened === "string")(`refusals on ${candidate.name}${reason}`, () => {
+    const backend = opened as Backend;
+    afterAll(async () => {
+      resetBuffer();
+      resetHybridEpBuffer();
+      await backend.close();
+    });
+    test.each(REFUSALS)("$name", async ({ run, message }) => {
+      const group = await backend.createGroup({ numRanks: 2 });
+      const error = await run({ group }).then(
+        () => new Error("nothing was refused"),
+        (thrown: unknown) => thrown as Error,
+      );
+      expect(error.message).toMatch(message);
+      expect(error).toBeInstanceOf(InvalidArgument);
+      const { recvX } = await fusedDispatch(X, IDS, WEIGHTS, 4, group);
+      expect([...(await toHost(recvX[0])).data]).toEqual([1, 2, 10]);
+      resetBuffer();
+      resetHybridEpBuffer();
+      await group.close();
+    });
+  });
+}
