@@ -131,6 +131,13 @@ export function describeTraffic(model: TrafficModel): string {
   if (model.unavailable) return `Traffic in ${model.unit}: ${model.unavailable}.`;
   const hottest = model.values.indexOf(model.max);
   const [from, to] = [Math.floor(hottest / model.size), hottest % model.size];
+  if (model.metric === "wait") {
+    return (
+      `Waiting time between ${model.size} ${model.level}s, waiting (rows) and waited for (columns). Largest: ${text(model.max)} us, ` +
+      `${model.level} ${from} for ${model.level} ${to}. Most waited for: ${model.level} ${model.received.indexOf(maxOf(model.received))} ` +
+      `(a slow sender fills a column, a slow receiver a row, a slow link one cell).`
+    );
+  }
   const busiest = model.received.indexOf(maxOf(model.received));
   return (
     `${model.unit} from ${model.size} source to ${model.size} destination ${model.level}s. ` +

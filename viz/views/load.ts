@@ -184,7 +184,7 @@ function layerHeatmap(
   scene.text(box.x, box.y - 10, `layer \u00d7 ${model.unit}: load / mean of the layer`, theme.fg, { bold: true });
   const window = { x0: 0, y0: 0, x1: items, y1: model.numLayers };
   scene.marks.push(
-    heatmap(model.byLayer, items, model.numLayers, plot, window, sequential(VIRIDIS, max || 1, "linear"), theme.bg),
+    heatmap(model.byLayer, items, model.numLayers, plot, window, sequential(VIRIDIS, max || 1, "log"), theme.bg),
   );
   scene.rect(plot.x, plot.y, plot.w, plot.h, "none", { stroke: theme.grid });
   const rowHeight = h / model.numLayers;
@@ -214,7 +214,7 @@ function layerHeatmap(
   scene.text(side.x + side.w, plot.y + h + 14, text(most), theme.muted, { size: 11, anchor: "middle" });
   rampLegend(scene, plot.x, plot.y + h + 24, VIRIDIS, theme, {
     low: "",
-    high: `${text(max)} times the mean`,
+    high: `${text(max)} times the mean (log)`,
     title: "",
     zero: "idle",
   });

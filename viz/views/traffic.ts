@@ -17,6 +17,22 @@ function show(model: TrafficModel, value: number): string {
   return model.metric === "wait" ? micros(value) : `${text(value)} ${model.unit}`;
 }
 
+/** What rows, columns and their sums mean: a wait is of the row's rank for the column's rank. */
+function words({ metric }: TrafficModel) {
+  return metric === "wait"
+    ? { from: "waiting", to: "waited for", sent: "waits", received: "is waited for" }
+    : { from: "from", to: "to", sent: "sent", received: "received" };
+}
+
+function pairText(model: TrafficModel, s: number, d: number): string {
+  const { level, metric } = model;
+  return metric === "wait" ? `${level} ${s} waits for ${level} ${d}` : `from ${level} ${s} to ${level} ${d}`;
+}
+
+function capital(text: string): string {
+  return text[0].toUpperCase() + text.slice(1);
+}
+
 function draw(model: TrafficModel, context: DrawContext, signed = false): Scene {
   const { theme, state, mini } = context;
   const { size } = model;
@@ -63,7 +79,7 @@ function draw(model: TrafficModel, context: DrawContext, signed = false): Scene 
     const value = model.values[s * size + d];
     const chosen = model.selected ? `, ${show(model, model.selected[s * size + d])} of them selected` : "";
     const times = mean > 0 && !signed ? `, ${text(value / mean)} times the mean cell` : "";
-    return `From ${model.level} ${s} to ${model.level} ${d}: ${show(model, value)}${chosen}${times}`;
+    return `${capital(pairText(model, s, d))}: ${show(model, value)}${chosen}${times}`;
   };
   const ranks = (item: number) => ranksOf(model, item);
   const choose = (cells: readonly [number, number], last: readonly [number, number]): Patch => {
@@ -133,7 +149,7 @@ function largest(
       y: at - 3,
       w: width - x,
       h: 21,
-      tip: `From ${model.level} ${s} to ${model.level} ${d}: ${show(model, values[cell])}`,
+      tip: `${capital(pairText(model, s, d))}: ${show(model, values[cell])}`,
       act: { src: ranks(s), dst: ranks(d) },
     });
   });
@@ -194,7 +210,8 @@ function marginals(
   signed: boolean,
 ): void {
   const [across, down] = flip ? [model.sent, model.received] : [model.received, model.sent];
-  const [acrossName, downName] = flip ? ["sent", "received"] : ["received", "sent"];
+  const { sent, received } = words(model);
+  const [acrossName, downName] = flip ? [sent, received] : [received, sent];
   const [acrossKey, downKey] = flip ? (["src", "dst"] as const) : (["dst", "src"] as const);
   const ranks = (item: number) => ranksOf(model, item);
   const magnitude = (values: Float64Array) => values.map(Math.abs);
@@ -281,7 +298,8 @@ function labels(
       anchor: "end",
     });
   }
-  const [columns, lines] = flip ? ["from", "to"] : ["to", "from"];
+  const { from, to } = words(model);
+  const [columns, lines] = flip ? [from, to] : [to, from];
   scene.text(box.x + box.w / 2, 32, `${columns} ${model.level} (columns) \u2192`, theme.fg, {
     anchor: "middle",
     bold: true,
