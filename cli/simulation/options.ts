@@ -227,6 +227,14 @@ export async function openSource(
   }
 }
 
+/** Places for experts: --physical-experts, at least one per logical expert. */
+export function numPhysicalExperts(options: SimulateOptions, numExperts: number): number {
+  if (options.physicalExperts === undefined) return numExperts;
+  const places = whole("physical-experts", options.physicalExperts);
+  if (places >= numExperts) return places;
+  throw badOption("physical-experts", `at least ${numExperts} (experts)`, `${places}`, "every expert needs a place");
+}
+
 export function generatedOptions(options: SimulateOptions) {
   return {
     workload: options.workload,

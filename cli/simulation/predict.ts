@@ -22,6 +22,7 @@ import { progressBar } from "../progress.ts";
 import {
   badOption,
   type GroupSize,
+  numPhysicalExperts,
   openSource,
   perRank,
   readMachine,
@@ -66,10 +67,7 @@ export async function runPredict(routing: string | undefined, options: SimulateO
   try {
     const setup = await readSetup(options, machine, group);
     const run: Run = { source, group, setup, options, phases: options.backward ? PHASES : PHASES.slice(0, 2) };
-    const numPhysical = options.physicalExperts
-      ? whole("physical-experts", options.physicalExperts)
-      : source.numExperts;
-    const plain = contiguousPlacement(source.numExperts, Math.max(numPhysical, source.numExperts), group);
+    const plain = contiguousPlacement(source.numExperts, numPhysicalExperts(options, source.numExperts), group);
     const identity = Array.from({ length: source.numLayers }, () => plain);
     if (options.balance === undefined) {
       const predicted = await predictAll(run, identity, "counting");

@@ -28,6 +28,7 @@ import {
   badOption,
   generatedOptions,
   groupSize,
+  numPhysicalExperts,
   openSource,
   readMachine,
   readParameters,
@@ -123,10 +124,7 @@ export async function runWhatIf(routing: string | undefined, options: SimulateOp
     const culprit =
       typeof options.whatIf === "string" ? whole("what-if", options.whatIf, 0) : Math.min(3, group.numRanks - 1);
     if (culprit >= group.numRanks) throw badOption("what-if", `a rank 0..${group.numRanks - 1}`, `${culprit}`);
-    const numPhysical = options.physicalExperts
-      ? whole("physical-experts", options.physicalExperts)
-      : source.numExperts;
-    const placement = contiguousPlacement(source.numExperts, numPhysical, group);
+    const placement = contiguousPlacement(source.numExperts, numPhysicalExperts(options, source.numExperts), group);
     const counter = await countLayer(source, 0, 0, placement, { choice: options.replicaChoice, keepPairs: true });
     const { operation } = phaseOperation("dispatch");
     const input = { ...setup, counter, operation, numChunks: whole("chunks", options.chunks) };

@@ -8,6 +8,7 @@ import {
   rowBytes,
 } from "../../core/topology/index.ts";
 import { formatBytes, formatNumber, table } from "../output.ts";
+import { numPhysicalExperts } from "./options.ts";
 import type { Predicted, Run } from "./predict.ts";
 
 export function toJson(run: Run, predicted: readonly Predicted[]): object {
@@ -58,18 +59,18 @@ function bandwidths(phase: PhasePrediction): Record<string, number> {
 }
 
 /** Per rank: the buffers that this project allocates for the shape, and the largest receive of the routing. */
-function memory({ setup, group, source }: Run, predicted: readonly Predicted[]) {
+function memory({ setup, group, source, options }: Run, predicted: readonly Predicted[]) {
   const hiddenBytes = 2 * setup.hidden;
   const most = (of: (prediction: LayerPrediction) => Float64Array) =>
     predicted.reduce((top, { prediction }) => Math.max(top, largest(of(prediction))), 0);
   const rows = most((prediction) => prediction.traffic.recvRows);
   const seqLen = most((prediction) => prediction.traffic.numTokens);
-  const physical = Math.ceil(source.numExperts / group.numRanks);
+  const numLocalExperts = numPhysicalExperts(options, source.numExperts) / group.numRanks;
   const sizes = {
     ...group,
     hiddenDim: setup.hidden,
     seqLen,
-    numLocalExperts: physical,
+    numLocalExperts,
     fp8Dispatch: setup.rowKind === "fp8",
   };
   return {

@@ -17,15 +17,21 @@ export interface GeneratedOptions {
   readonly numSteps: number;
 }
 
+/** Up to this many slots of one layer are kept between its steps; beyond, each step generates them again. */
+const MAX_KEPT_SLOTS = 2 ** 25;
+
 /**
- * A generated source. More ranks than experts (replicas): the generator makes one long rank per expert-sized share and
- * the ranks take slices of it, so that its tables stay the same and no more than one share is in memory.
+ * A generated source. A step is the next `numTokens` tokens of every rank, from the same tables. More ranks than experts
+ * (replicas): the generator makes one long rank per expert-sized share and the ranks take slices of it, so that its tables
+ * stay the same and no more than one share is in memory.
  */
 export function generatedSource(options: GeneratedOptions): RoutingSource {
-  const { numRanks, numExperts, numTokens, topk } = options;
+  const { numRanks, numExperts, numTokens, topk, numSteps } = options;
   const shares = numExperts % numRanks === 0 ? numRanks : gcd(numRanks, numExperts);
   const perShare = numRanks / shares;
   const node = shares === numRanks ? options.ranksPerNode : gcd(shares, options.ranksPerNode);
+  const keeps = numSteps > 1 && numRanks * numTokens * numSteps * topk <= MAX_KEPT_SLOTS;
+  let kept: { layer: number; shares: Int32Array[] } = { layer: -1, shares: [] };
   return {
     ...options,
     layerNames: Array.from({ length: options.numLayers }, (_, layer) => `${layer}`),
@@ -33,19 +39,21 @@ export function generatedSource(options: GeneratedOptions): RoutingSource {
       const generate = routingGenerator({
         workload: options.workload,
         params: options.params,
-        seed: options.seed + step,
+        seed: options.seed,
         numRanks: shares,
         ranksPerNode: node,
-        numTokens: numTokens * perShare,
+        numTokens: numTokens * perShare * numSteps,
         numExperts,
         topk,
         layer,
         weights: false,
       });
+      if (kept.layer !== layer) kept = { layer, shares: [] };
       for (let share = 0; share < shares; share++) {
-        const ids = generate(share).topkIdx.data;
+        const ids = kept.shares[share] ?? generate(share).topkIdx.data;
+        if (keeps) kept.shares[share] = ids;
         for (let slice = 0; slice < perShare; slice++) {
-          const begin = slice * numTokens * topk;
+          const begin = (slice * numSteps + step) * numTokens * topk;
           visit(share * perShare + slice, ids.subarray(begin, begin + numTokens * topk));
         }
         progress?.((share + 1) / shares);

@@ -58,6 +58,21 @@ describe("generated sources", () => {
     await source.eachRank(0, 0, (rank, ids) => expect(ids).toEqual(seen[rank]));
   });
 
+  it("go on with the same tables from step to step", async () => {
+    const shape = { ...options, workload: "zipf", numRanks: 8, ranksPerNode: 8, numSteps: 2 };
+    const source = generatedSource(shape);
+    const long = generatedSource({ ...shape, numTokens: 512, numSteps: 1 });
+    const steps: Record<string, string> = {};
+    for (const step of [0, 1]) {
+      await source.eachRank(step, 0, (rank, ids) => {
+        steps[`${rank}.${step}`] = ids.join();
+      });
+    }
+    await long.eachRank(0, 0, (rank, ids) => {
+      expect(`${steps[`${rank}.0`]},${steps[`${rank}.1`]}`).toBe(ids.join());
+    });
+  });
+
   it("serve more ranks than experts: each rank its own tokens", async () => {
     const source = generatedSource({ ...options, numExperts: 8, topk: 2, numRanks: 32, ranksPerNode: 8 });
     const seen = new Map<number, string>();
