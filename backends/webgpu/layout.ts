@@ -15,7 +15,7 @@ import { type ReadStream, streaming } from "./stream.ts";
 const NO_BUDGET = 0xffffffff;
 /** Tokens that one invocation walks, at least: fewer tiles mean fewer counters. */
 const LEAST_TOKENS_PER_TILE = 64;
-/** Counters of all tiles together, at most (16 MiB). */
+/** Counters of all tiles together, at most (16 MiB, or a chunk). */
 const MOST_COUNTERS = 2 ** 22;
 
 export interface Sizes {
@@ -136,7 +136,7 @@ class LayoutRun {
     const bytesPerToken = 4 * (3 * width + topk);
     const fitting = Math.floor(chunkBytes(context.device) / bytesPerToken);
     this.#tokensPerChunk = Math.max(1, Math.min(numTokens, fitting));
-    const mostCounters = Math.min(MOST_COUNTERS, context.device.maxBufferBytes / 4);
+    const mostCounters = Math.min(MOST_COUNTERS, chunkBytes(context.device) / 4);
     const mostTiles = Math.max(1, Math.floor(mostCounters / numKeys));
     this.#tokensPerTile = Math.max(LEAST_TOKENS_PER_TILE, Math.ceil(this.#tokensPerChunk / mostTiles));
   }

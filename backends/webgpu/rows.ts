@@ -47,8 +47,12 @@ export function planRows(rowBytes: number, unit: number, fanIn: number, limit: n
 }
 
 const SCRATCH_BYTES = 4 * 2 ** 20;
+let scratch = new Uint8Array(0);
 
-/** Writes the block's columns of rows [firstRow, firstRow + numRows) of `source` to `buffer` at `offset`. */
+/**
+ * Writes the block's columns of rows [firstRow, firstRow + numRows) of `source` to `buffer` at `offset`. Shared memory goes
+ * through a copy: Dawn's Node binding crashes the process when writeBuffer is given any.
+ */
 export function uploadRows(
   device: Device,
   buffer: GPUBuffer,
@@ -60,18 +64,25 @@ export function uploadRows(
   block: Block,
 ): void {
   const { queue } = device.gpu;
-  if (block.bytes === rowBytes && block.stride === rowBytes && source.buffer instanceof ArrayBuffer) {
-    if (numRows > 0) queue.writeBuffer(buffer, offset, source as BufferSource, firstRow * rowBytes, numRows * rowBytes);
+  const whole = block.bytes === rowBytes && block.stride === rowBytes;
+  if (numRows === 0) return;
+  if (whole && source.buffer instanceof ArrayBuffer) {
+    queue.writeBuffer(buffer, offset, source as BufferSource, firstRow * rowBytes, numRows * rowBytes);
     return;
   }
-  // Packs a few MiB at a time; a padded tail stays zero because every row writes the same columns.
   const rowsAtOnce = Math.max(1, Math.min(numRows, Math.floor(SCRATCH_BYTES / block.stride)));
-  const scratch = new Uint8Array(rowsAtOnce * block.stride);
+  if (scratch.length < rowsAtOnce * block.stride) scratch = new Uint8Array(rowsAtOnce * block.stride);
+  // What lies behind a padded row must be zero: the fp8 cast takes the maximum of whole units.
+  if (block.stride !== block.bytes) scratch.fill(0, 0, rowsAtOnce * block.stride);
   for (let done = 0; done < numRows; done += rowsAtOnce) {
     const count = Math.min(rowsAtOnce, numRows - done);
-    for (let row = 0; row < count; row++) {
-      const from = (firstRow + done + row) * rowBytes + block.first;
-      scratch.set(source.subarray(from, from + block.bytes), row * block.stride);
+    const first = (firstRow + done) * rowBytes;
+    if (whole) scratch.set(source.subarray(first, first + count * rowBytes));
+    else {
+      for (let row = 0; row < count; row++) {
+        const from = first + row * rowBytes + block.first;
+        scratch.set(source.subarray(from, from + block.bytes), row * block.stride);
+      }
     }
     queue.writeBuffer(buffer, offset + done * block.stride, scratch, 0, count * block.stride);
   }

@@ -53,6 +53,51 @@ describe("with buffers of 4 KiB", () => {
   });
 });
 
+describe("tensors in shared memory", () => {
+  // Dawn's Node binding crashes the process when writeBuffer is given shared memory, and the wasm backend's tensors are.
+  it("give the same results", async () => {
+    const shared = (value: Tensor): Tensor => {
+      const bytes = new Uint8Array(new SharedArrayBuffer(value.data.byteLength));
+      bytes.set(bytesOf(value));
+      const Words = value.data.constructor as unknown as new (buffer: ArrayBufferLike) => Tensor["data"];
+      return { ...value, data: new Words(bytes.buffer) };
+    };
+    const random = randomNumbers(11);
+    const shape: Shape = { numRanks: 2, ranksPerNode: 2, numExperts: 4, topk: 2, hidden: 64, maxTokens: 20 };
+    const whole = await createWebGpuBackend();
+    const settings = { numExperts: 4, expertAlignment: 1, numWorstTokens: 0, padMultiple: 1, numPermutedTokens: null };
+    for (const hidden of [64, 3]) {
+      const routing = randomRouting(random, shape, "i32");
+      const x = routing.topkIdx.map((ids) => randomRows(random, "bf16", [ids.shape[0], hidden]));
+      const both = [
+        { x, routing },
+        {
+          x: x.map(shared),
+          routing: {
+            topkIdx: routing.topkIdx.map((value) => shared(value as Tensor)),
+            topkWeights: (routing.topkWeights ?? []).map((value) => shared(value as Tensor)),
+          },
+        },
+      ];
+      for (const backendUnderTest of [whole, backend]) {
+        const group = await backendUnderTest.createGroup(shape);
+        const results = [];
+        for (const input of both) {
+          const sent = await group.dispatch({ kind: "hybrid-ep", ...input, scales: null, settings });
+          const rows = sent.x.map((value) => (input === both[0] ? (value as Tensor) : shared(value as Tensor)));
+          const probs = (sent.probs ?? []).map((value) =>
+            input === both[0] ? (value as Tensor) : shared(value as Tensor),
+          );
+          const sums = await group.combine({ handle: sent.handle, x: rows, topkWeights: null, probs, bias: [] });
+          results.push([...sent.x, ...(sent.probs ?? []), ...sums.x, ...(sums.probs ?? [])]);
+        }
+        expectSameTensors("outputs", results[1], results[0]);
+      }
+    }
+    await whole.close();
+  });
+});
+
 describe("consume", () => {
   it("shows every row once, ascending per rank, and returns no tensors", async () => {
     const random = randomNumbers(3);
