@@ -94,7 +94,7 @@ export function operationCost(input: CostInput): OperationCost {
   const bottleneck = terms.reduce((a, b) => (b.timeUs > a.timeUs ? b : a), asTerm(nvlink));
   const added = [startTerm(path, parameters)];
   if (scope !== "main") added.push(epilogueTerm(input, bytes, speed));
-  if (scope === "call") added.push(...callTerms(input, speed));
+  if (scope === "call" && path.mode === "throughput") added.push(...callTerms(input, speed));
   const ofRank = (term: RankedTerm | null, r: number) => term?.ranksUs[r] ?? 0;
   const rankUs = nvlink.ranksUs.map((us, r) => mainTime(path, parameters, us, ofRank(network, r), ofRank(sm, r)));
   const scale = (values: Float64Array) => values.map((value) => value * bytes);
@@ -305,7 +305,7 @@ function exposedRows(pass: ExposedPass, operation: Operation, t: Traffic, r: num
   }
 }
 
-/** Section 8: what a call adds. The routing map crosses the NICs of a node once, then its NVLink. */
+/** Section 8: what a throughput call adds; a low-latency call is its kernel. The routing map crosses the NICs of a node once, then its NVLink. */
 function callTerms(input: CostInput, speed: Achieved): Term[] {
   const { path, parameters, traffic, operation, numExperts } = input;
   const { numRanks, ranksPerNode } = traffic;

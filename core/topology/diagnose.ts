@@ -121,8 +121,8 @@ class Excess {
     }
     const off = [...inside(true), ...inside(false)];
     const spread = 1.4826 * median(off.map((i) => Math.abs(this.#values[i])));
-    this.typicalUs = median(off.map((i) => waitUs[i]));
-    this.thresholdUs = Math.max(NOISE_SIGMAS * spread, (options.sensitivity ?? 0.2) * this.typicalUs);
+    this.typicalUs = n === 1 ? 0 : median(off.map((i) => waitUs[i]));
+    this.thresholdUs = Math.max(NOISE_SIGMAS * (n === 1 ? 0 : spread), (options.sensitivity ?? 0.2) * this.typicalUs);
   }
 
   /** Median excess over the cells that `include` names; NaN when there are none. */

@@ -77,6 +77,15 @@ describe("operation cost", () => {
     expect(cost.nvlinkOutBytes[0]).toBeCloseTo(1024 * 7408 * (7 / 16), 3);
   });
 
+  it("takes a low-latency call for its kernel, and a throughput call for more", () => {
+    const low = dataPath("fused-a2a-ll");
+    const us = (path: typeof low, scope: "main" | "call") =>
+      operationCost(input({ path, scope, operation: "combine" })).timeUs;
+    expect(us(low, "call")).toBe(us(low, "main"));
+    const high = dataPath("deepep-v1");
+    expect(us(high, "call") - us(high, "main")).toBeCloseTo(parameters.callUs, 9);
+  });
+
   it("is set by the SMs when there are few", () => {
     const few = operationCost(input({ numSms: 2 }));
     const many = operationCost(input({ numSms: 4 }));
