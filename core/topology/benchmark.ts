@@ -116,6 +116,7 @@ function kindOf(text: string | undefined, file: string, row: number): RowKind {
 }
 
 function pathOf(cells: Record<string, string>, file: string, row: number): DataPath {
+  if (cells.path) return dataPath(cells.path);
   const system = cells.system;
   const low = /low.?latency|\bLL\b/i.test(`${system} ${cells.bandwidth_definition ?? ""}`);
   if (/nccl/i.test(system)) return dataPath(low ? "nccl-ep-ll" : "nccl-ep");
@@ -124,7 +125,7 @@ function pathOf(cells: Record<string, string>, file: string, row: number): DataP
   if (low) return dataPath("deepep-ll");
   if (/v2|elastic/i.test(system)) return dataPath("deepep-v2");
   if (/deepep|uccl/i.test(system)) return dataPath("deepep-v1");
-  throw tableError(file, row, "a system named DeepEP, UCCL, HybridEP, NCCL-EP or fused-a2a", system);
+  throw tableError(file, row, "a system named DeepEP, UCCL, HybridEP, NCCL-EP or fused-a2a, or a column path", system);
 }
 
 function machineOf(cells: Record<string, string>, nodes: number, file: string, row: number): Machine {

@@ -113,6 +113,12 @@ describe("tables of published rows", () => {
     expect(main.machine.name).toBe("h100");
   });
 
+  it("takes the path that a column names, for systems it does not know", () => {
+    const text = `${header},path\nmine,H200,,8,1,4096,7168,8,256,bf16,300,,,,16,,,nccl-ep`;
+    expect(readFigures(text, "t.csv")[0].path.name).toBe("nccl-ep");
+    expect(() => readFigures(text.replace("nccl-ep", "warp"), "t.csv")).toThrow(/received warp/);
+  });
+
   it("counts a combine that stands beside two dispatch dtypes once", () => {
     const row = (dtype: string, gbps: number) =>
       `HybridEP kernel only,B200,none,8,1,4096,7168,8,64,${dtype},${gbps},673.84,,,16,logical NVLink,`;
