@@ -201,6 +201,11 @@ function routingOf(args: BufferDispatchArguments): { topkIdx: readonly AnyTensor
   const numExperts = args.numExperts ?? layout?.numExperts;
   if (handle) {
     const extra = (["layout", "topkIdx", "topkWeights", "numExperts"] as const).find((name) => args[name] != null);
+    for (const name of ["expertAlignment", "numWorstTokens"] as const) {
+      const own = handle.meta[name];
+      if (args[name] === undefined || args[name] === own) continue;
+      throw wrong(name, `${own} as the handle's dispatch`, `${args[name]}`, "pass that value, or none");
+    }
     if (extra === undefined) return null;
     throw wrong(extra, "none beside a cached handle", "one", "drop it, or drop the handle");
   }

@@ -88,6 +88,8 @@ describe("Buffer", () => {
     await expect(buffer.dispatch({ x: X, topkIdx: IDS })).rejects.toThrow(InvalidArgument);
     await expect(buffer.dispatch({ x: X, handle, layout })).rejects.toThrow("layout: expected none beside a cached");
     await expect(buffer.dispatch({ x: X, handle, topkWeights: WEIGHTS })).rejects.toThrow("topkWeights: expected none");
+    await expect(buffer.dispatch({ x: X, handle, numWorstTokens: 9 })).rejects.toThrow("numWorstTokens: expected 0 as");
+    await buffer.dispatch({ x: X, handle, numWorstTokens: 0, expertAlignment: 1 });
     await expect(buffer.dispatch({ x: X, layout, topkIdx: [...IDS] })).rejects.toThrow("layout: expected the layout");
     await expect(buffer.dispatch({ x: X, layout, numExperts: 8 })).rejects.toThrow("layout: expected the layout");
   });
