@@ -60,9 +60,9 @@ export class WebGpuGroup implements Group {
     });
   }
 
-  async dispatch(request: DispatchRequest): Promise<DispatchResult> {
-    await request.previousEvent?.currentStreamWait();
+  dispatch(request: DispatchRequest): Promise<DispatchResult> {
     return this.#exclusive(async () => {
+      await request.previousEvent?.currentStreamWait();
       const checked = await checkDispatch(this, request);
       const { routings, settings } = checked;
       const startUs = nowUs();
@@ -95,9 +95,9 @@ export class WebGpuGroup implements Group {
     });
   }
 
-  async combine(request: CombineRequest): Promise<CombineResult> {
-    await request.previousEvent?.currentStreamWait();
+  combine(request: CombineRequest): Promise<CombineResult> {
     return this.#exclusive(async () => {
+      await request.previousEvent?.currentStreamWait();
       const { data, x, bias, topkWeights, probs } = await checkCombine(this, request);
       const numTokens = data.ranks.map((rank) => rank.numTokens);
       checkOut(this, request.out, x[0].dtype, numTokens, x[0].shape[1]);
