@@ -1,4 +1,4 @@
-import { mkdtempSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, test, vi } from "vitest";
@@ -56,11 +56,10 @@ describe("finding the addon", () => {
     expect(failure(() => loader.loadAddon("cuda")).message).toContain("(the other variant)");
   });
 
-  test("without nvcc the remedy names the toolkit", async () => {
+  const cudaPath = join(packageFolder(), "build/fused_a2a_cuda.node");
+  test.skipIf(existsSync(cudaPath))("without nvcc the remedy names the toolkit", async () => {
     const loader = await fresh({ FUSED_A2A_CUDA_ADDON: "", PATH: "", CUDACXX: "", CUDA_HOME: "", CUDA_PATH: "" });
-    const { addon, attempts } = loader.findAddon("cuda");
-    if (addon !== null) return;
-    expect(attempts).toEqual([{ path: join(packageFolder(), "build/fused_a2a_cuda.node"), outcome: "not there" }]);
+    expect(loader.findAddon("cuda").attempts).toEqual([{ path: cudaPath, outcome: "not there" }]);
     expect(failure(() => loader.loadAddon("cuda")).message).toContain("npm run build:native");
   });
 });
