@@ -15,6 +15,12 @@ import { verify } from "./verify.ts";
 import { version } from "./version.ts";
 import { view } from "./view.ts";
 
+// A reader that has seen enough (| head) closes the pipe: that is its right, not an error.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code === "EPIPE") process.exit();
+  throw error;
+});
+
 const program = new Command("fused-a2a")
   .description("MoE dispatch/combine: run it, verify it bit for bit, predict it, browse it")
   .version(version())

@@ -1,10 +1,11 @@
 #!/usr/bin/env node
 /**
  * Builds, then runs every fast test: Vitest for Node, Playwright for the browser, and ends with one line that adds them up.
- * `--sweep` runs the long ones (*.sweep.test.ts) instead. `--no-build` and `--no-browser` leave parts out.
+ * `--sweep` runs the long ones (*.sweep.test.ts) instead, file by file; `--budget SECONDS` starts no further file after that
+ * time and counts those as skipped, by name. `--no-build` and `--no-browser` leave parts out.
  */
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -16,34 +17,61 @@ const totals = { passed: 0, failed: 0, skipped: 0 };
 rmSync(reports, { recursive: true, force: true });
 mkdirSync(reports, { recursive: true });
 if (!has("--no-build")) run("build", ["scripts/build.mjs"]);
-vitest();
+if (has("--sweep")) sweeps(Number(process.argv[process.argv.indexOf("--budget") + 1]) || Number.POSITIVE_INFINITY);
+else vitest("vitest", []);
 if (!has("--sweep") && !has("--no-browser")) playwright();
 console.log(`${totals.passed} passed, ${totals.failed} failed, ${totals.skipped} skipped`);
 process.exit(totals.failed > 0 ? 1 : 0);
 
-function vitest() {
-  const report = join(reports, "vitest.json");
-  const mode = has("--sweep") ? ["--mode", "sweep"] : [];
-  const status = node(["node_modules/vitest/vitest.mjs", "run", ...mode, "--reporter=dot", "--reporter=json", `--outputFile.json=${report}`]);
-  if (!existsSync(report)) return broken("vitest");
-  const { numPassedTests, numFailedTests, numPendingTests, numTodoTests, testResults } = JSON.parse(readFileSync(report, "utf8"));
+function sweeps(budgetSeconds) {
+  const started = performance.now();
+  const files = readdirSync(join(root, "test"), { recursive: true })
+    .filter((name) => name.endsWith(".sweep.test.ts"))
+    .sort();
+  for (const file of files) {
+    const seconds = (performance.now() - started) / 1e3;
+    if (seconds > budgetSeconds) {
+      console.log(`SKIPPED test/${file}: ${Math.round(seconds)} s of ${budgetSeconds} s are spent`);
+      totals.skipped++;
+      continue;
+    }
+    vitest(file.replaceAll("/", "-"), [`test/${file}`, "--mode", "sweep"]);
+    console.log(`test/${file}: ${((performance.now() - started) / 1e3 - seconds).toFixed(0)} s`);
+  }
+}
+
+function vitest(name, args) {
+  const report = join(reports, `${name}.json`);
+  const status = node([
+    ...["node_modules/vitest/vitest.mjs", "run", ...args],
+    ...["--reporter=dot", "--reporter=json", `--outputFile.json=${report}`],
+  ]);
+  if (!existsSync(report)) return broken(name);
+  const { numPassedTests, numFailedTests, numPendingTests, numTodoTests, testResults } = JSON.parse(
+    readFileSync(report, "utf8"),
+  );
   // A file that fails to load has no failed test of its own.
-  const unloaded = testResults.filter((file) => file.status === "failed" && file.assertionResults.every((one) => one.status !== "failed"));
+  const unloaded = testResults.filter(
+    (file) => file.status === "failed" && file.assertionResults.every((one) => one.status !== "failed"),
+  );
   totals.passed += numPassedTests;
   totals.failed += numFailedTests + unloaded.length;
   totals.skipped += numPendingTests + numTodoTests;
   for (const file of testResults) {
-    for (const one of file.assertionResults) if (one.status === "failed") console.log(`FAILED ${one.fullName}\n  ${one.failureMessages[0]}`);
+    for (const one of file.assertionResults)
+      if (one.status === "failed") console.log(`FAILED ${one.fullName}\n  ${one.failureMessages[0]}`);
   }
   for (const file of unloaded) console.log(`FAILED to load ${file.name}\n  ${file.message}`);
-  if (status !== 0 && totals.failed === 0) broken("vitest");
+  if (status !== 0 && totals.failed === 0) broken(name);
 }
 
 function playwright() {
   const config = "test/viz/playwright.config.ts";
   if (!existsSync(join(root, config))) return;
   const report = join(reports, "playwright.json");
-  const status = node(["node_modules/playwright/cli.js", "test", "-c", config, "--reporter=dot,json"], { PLAYWRIGHT_JSON_OUTPUT_NAME: report });
+  const status = node(["node_modules/playwright/cli.js", "test", "-c", config, "--reporter=dot,json"], {
+    PLAYWRIGHT_JSON_OUTPUT_NAME: report,
+  });
   if (!existsSync(report)) return broken("playwright");
   const { stats, errors } = JSON.parse(readFileSync(report, "utf8"));
   totals.passed += stats.expected + stats.flaky;
@@ -65,5 +93,9 @@ function run(what, args) {
 }
 
 function node(args, env = {}) {
-  return spawnSync(process.execPath, args, { cwd: root, stdio: ["ignore", "inherit", "inherit"], env: { ...process.env, ...env } }).status;
+  return spawnSync(process.execPath, args, {
+    cwd: root,
+    stdio: ["ignore", "inherit", "inherit"],
+    env: { ...process.env, ...env },
+  }).status;
 }
