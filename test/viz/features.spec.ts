@@ -199,6 +199,33 @@ test("a file is dropped; a broken one keeps the old and says where and why", asy
   await expect(page.locator(".stage")).toHaveCount(3);
 });
 
+test("reading shows progress and can be cancelled; what was open stays", async ({ viewer, page }) => {
+  await viewer.open("view=load", "fused");
+  let release: () => void = () => {};
+  const held = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  await page.route("**/data/1/**", async (route) => {
+    await held;
+    await route.continue().catch(() => {});
+  });
+  await page.evaluate(() => {
+    location.hash = "#view=load&url=./data/1/hybrid.safetensors";
+  });
+  await expect(page.getByRole("progressbar")).toBeVisible();
+  await page.getByRole("button", { name: "Cancel" }).click();
+  release();
+  await viewer.ready();
+  await expect(page.getByRole("progressbar")).toHaveCount(0);
+  await expect(page.getByRole("alert")).toHaveCount(0);
+  await expect(page.locator("header .files")).toHaveText("fused.safetensors");
+  // Asked for again, it opens.
+  await page.evaluate(() => {
+    location.hash = "#view=load&layer=1&url=./data/1/hybrid.safetensors";
+  });
+  await expect(page.locator("header .files")).toHaveText("hybrid.safetensors");
+});
+
 test("an empty page offers samples; no file, no crash", async ({ viewer, page }) => {
   await viewer.open("view=token");
   await expect(page.locator(".empty")).toContainText("Drop a trace");

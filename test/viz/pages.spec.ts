@@ -33,3 +33,34 @@ test("all scripts of the page together, but for the sample, are at most 100 KiB 
   expect(total).toBeGreaterThan(20_000);
   expect(total).toBeLessThanOrEqual(LIMIT);
 });
+
+test("an embedding page opens a file by message, others cannot", async ({ page }) => {
+  const html = await readFile(`${dist}viewer-single/viewer.html`, "utf8");
+  await page.route("http://embedding.test/**", (route) => {
+    const body = route.request().url().endsWith("/viewer")
+      ? html
+      : '<iframe src="/viewer" width="900" height="600"></iframe>';
+    return route.fulfill({ contentType: "text/html", body });
+  });
+  await page.goto("http://embedding.test/");
+  const frame = page.frameLocator("iframe");
+  await expect(frame.locator(".empty")).toBeVisible();
+  const answer = await page.evaluate(
+    () =>
+      new Promise((resolve) => {
+        window.addEventListener("message", (event) => resolve(event.data));
+        document.querySelector("iframe")?.contentWindow?.postMessage("PING", "*");
+      }),
+  );
+  expect(answer).toBe("PONG");
+  const { sampleTrace } = await import("../../viz/model/sample.ts");
+  const bytes = Buffer.from(await sampleTrace("fused")).toString("base64");
+  await page.evaluate((content) => {
+    const open = Uint8Array.from(atob(content), (c) => c.charCodeAt(0)).buffer;
+    document.querySelector("iframe")?.contentWindow?.postMessage({ open, name: "embedded.safetensors" }, "*");
+  }, bytes);
+  await expect(frame.locator("header .files")).toHaveText("embedded.safetensors");
+  // A message the frame sends to itself comes from nobody it trusts.
+  await page.frames()[1].evaluate(() => window.postMessage({ open: new ArrayBuffer(9), name: "own" }, "*"));
+  await expect(frame.getByRole("alert")).toHaveCount(0);
+});

@@ -83,7 +83,10 @@ export class App {
     this.#buildTools();
     this.#store.subscribe(() => this.#schedule());
     this.#systemDark.addEventListener("change", () => this.#schedule());
-    window.addEventListener("hashchange", () => this.#store.readHash(location.hash));
+    window.addEventListener("hashchange", () => {
+      this.#store.readHash(location.hash);
+      void this.#openFromAddress();
+    });
     window.addEventListener("resize", () => this.#schedule());
     window.addEventListener("keydown", (event) => this.#key(event));
     this.#acceptDrops();
@@ -110,6 +113,8 @@ export class App {
     for (const [side, url, sample] of sides) {
       const address = params.get(url);
       const name = params.get(sample);
+      const open = this.#store.origins[side]?.link ?? null;
+      if (open === `url=${encodeURIComponent(address ?? "")}` || open === `sample=${name}`) continue;
       if (address !== null) await this.openUrl(side, address);
       else if (name !== null && name in SAMPLES) await this.openSample(side, name as SampleName);
     }

@@ -17,7 +17,7 @@ interface Overview extends OverviewModel {
 function draw(model: Overview, context: DrawContext): Scene {
   const { theme, width } = context;
   const scene = new SceneBuilder();
-  const perRow = width >= 1000 ? 6 : width >= 560 ? 3 : 2;
+  const perRow = width >= 1200 ? 6 : width >= 560 ? 3 : 2;
   const gap = 12;
   const w = (width - gap * (perRow - 1) - 2) / perRow;
   const h = 104;

@@ -66,6 +66,12 @@ describe("models, against hand arithmetic", () => {
     expect([...nodes.values]).toEqual([4, 3]);
   });
 
+  it("load of logical experts adds up their replicas", async () => {
+    const header = { ...twoNodes.header, physicalToLogical: [[0, 1, 2, 3, 0, 1, 2, 3]] };
+    const model = loadModel(await frameOf(header, twoNodes.chunk), { ...DEFAULT_STATE, unit: "logical", order: "id" });
+    expect([...model.values]).toEqual([2, 2, 3, 0]);
+  });
+
   it("overview: the six numbers", async () => {
     const { numbers } = overviewModel(await frameOf(twoNodes.header, twoNodes.chunk));
     const [tokens, slots, remote, dedup, imbalance, padding] = numbers.map(({ value }) => value);
