@@ -1,4 +1,5 @@
 /** Gathers rows on the device: the work of dispatch, for x, scales, ids, weights and probs alike. */
+import { OutOfMemory } from "../../core/errors.ts";
 import type { Context } from "./context.ts";
 import { Lease } from "./context.ts";
 import { dispatchKernel } from "./kernels.ts";
@@ -71,6 +72,9 @@ class RowMover {
     this.#lease = lease;
     this.#unitBytes = rowBytes % 16 !== 0 && rowBytes % 4 === 0 ? 4 : 16;
     this.#plan = planRows(rowBytes, this.#unitBytes, 1, chunkBytes(device));
+    if (move.after !== undefined && this.#plan.blocks.length > 1) {
+      throw new OutOfMemory(`${move.what}: a row of ${rowBytes} bytes is more than a chunk; raise memoryBudgetBytes`);
+    }
     const most = move.destinations.reduce((rows, { from }) => Math.max(rows, from.length), 0);
     this.#chunkRows = Math.min(this.#plan.numRows, most);
     const { stride } = this.#plan.blocks[0];

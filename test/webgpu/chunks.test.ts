@@ -3,7 +3,7 @@ import { createWebGpuBackend, type WebGpuBackend } from "../../backends/webgpu/i
 import { planRows } from "../../backends/webgpu/rows.ts";
 import type { OutputChunk } from "../../core/backend.ts";
 import { createOracleBackend } from "../../core/oracle/group.ts";
-import { bytesOf, type Tensor } from "../../core/tensor.ts";
+import { bytesOf, type Tensor, tensor } from "../../core/tensor.ts";
 import { compareBackends, expectSameTensors } from "./compare.ts";
 import { randomNumbers, randomRouting, randomRows, type Shape } from "./samples.ts";
 
@@ -45,6 +45,29 @@ describe("with buffers of 4 KiB", () => {
     expectSameTensors("back", await group.castBack(cast.x, cast.scales), await reference.castBack(cast.x, cast.scales));
     const factors = x.map((value) => randomRows(random, "fp32", [value.shape[0]]));
     expectSameTensors("scaled", await group.scaleRows(x, factors), await reference.scaleRows(x, factors));
+  });
+
+  it("refuses slots of a token that are longer than a chunk, and stays usable", async () => {
+    const shape: Shape = { numRanks: 1, ranksPerNode: 1, numExperts: 600, topk: 600, hidden: 8, maxTokens: 2 };
+    const group = await backend.createGroup(shape);
+    const x = [randomRows(randomNumbers(1), "bf16", [1, 8])];
+    const topkIdx = [
+      tensor(
+        "i32",
+        [1, 600],
+        Int32Array.from({ length: 600 }, (_, i) => i),
+      ),
+    ];
+    const settings = {
+      numExperts: 600,
+      expertAlignment: 1,
+      numWorstTokens: 0,
+      padMultiple: 1,
+      numPermutedTokens: null,
+    };
+    const request = { x, scales: null, routing: { topkIdx, topkWeights: null }, settings };
+    await expect(group.dispatch({ kind: "fused", ...request })).rejects.toThrow(/raise memoryBudgetBytes/);
+    expect((await group.dispatch({ kind: "hybrid-ep", ...request })).x[0].shape).toEqual([600, 8]);
   });
 
   it("keeps its device memory within the budget", () => {
