@@ -60,7 +60,9 @@ export function fusedHandle(
       let count = 0;
       for (let slot = 0; slot < routing.topk; slot++) {
         const expert = routing.topkIdx[first + slot];
-        if (expert >= 0) count = insertSorted(ranksOfToken, count, rankOf[expert]);
+        if (expert < 0) continue;
+        numReceived[expert]++;
+        count = insertSorted(ranksOfToken, count, rankOf[expert]);
       }
       let entry = token * width;
       for (let i = 0; i < count; i++) {
@@ -70,12 +72,12 @@ export function fusedHandle(
         sendRank[entry] = dst;
         sendRow[entry++] = row;
       }
+      if (entry === token * width + count) continue;
       for (let slot = 0; slot < routing.topk; slot++) {
         const expert = routing.topkIdx[first + slot];
-        if (expert < 0) continue;
-        const dst = rankOf[expert];
-        if (nextRow[dst] > budget) overflow.add(dst, routing.rank, token, slot, expert);
-        else numReceived[expert]++;
+        if (expert < 0 || nextRow[rankOf[expert]] <= budget) continue;
+        overflow.add(rankOf[expert], routing.rank, token, slot, expert);
+        numReceived[expert]--;
       }
     }
     return { sendRank, sendRow, sendExpert: null, sendSlot: null };
