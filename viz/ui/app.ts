@@ -454,7 +454,7 @@ export class App {
     const list = el("ul", { class: "hits", role: "listbox", id: "hits", "aria-label": "Search results", hidden: true });
     const input = el("input", {
       type: "search",
-      placeholder: "Search: e17 or rank 3",
+      placeholder: "Search ( / )",
       "aria-label": "Search for a rank, expert, token or layer",
       role: "combobox",
       "aria-expanded": "false",
