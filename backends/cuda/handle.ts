@@ -63,7 +63,8 @@ export function makeHandle(
 ): Handle {
   const meta = metaFromNative(owner.addon.handleMeta(ref), localRanks);
   const download = () => owner.turns.take(() => native(() => downloadHandle(owner, ref, meta)));
-  return new Handle(meta, download, new CudaHandle(owner, ref, sizes));
+  const counts = () => owner.turns.take(() => native(() => downloadCounts(owner, ref, meta)));
+  return new Handle(meta, download, new CudaHandle(owner, ref, sizes), counts);
 }
 
 /** A handle of sizes only, for core's checks: nothing waits for a device. */
@@ -110,6 +111,26 @@ async function downloadHandle(owner: TensorOwner, ref: NativeHandle, meta: Handl
   const ranks = sizes.map((size) => emptyRank(size, meta.kind === "hybrid-ep"));
   await owner.addon.handleDownload(ref, ranks);
   return { meta, ranks: ranks.map(({ rank }, i) => fromNativeRank(rank, ranks[i])) };
+}
+
+/** tokensPerExpert alone: a few numbers where the whole handle is megabytes. */
+async function downloadCounts(owner: TensorOwner, ref: NativeHandle, meta: HandleMeta): Promise<Int32Array[]> {
+  const sizes = await owner.addon.handleSizes(ref, meta.localRanks.length);
+  const counts = sizes.map((size) => new Int32Array(size.tokensPerExpertLength));
+  const ranks = sizes.map((size, i) => ({
+    ...size,
+    sendRank: null,
+    sendRow: null,
+    sendExpert: null,
+    sendSlot: null,
+    rowSrcRank: null,
+    rowSrcToken: null,
+    tokensPerExpert: counts[i],
+    numTokensPerExpert: null,
+    cut: null,
+  }));
+  await owner.addon.handleDownload(ref, ranks);
+  return counts;
 }
 
 type FilledRank = { [K in keyof NativeHandleRank]: NativeHandleRank[K] } & {

@@ -164,11 +164,8 @@ export async function ensureBuffer(group: Group, x: readonly AnyTensor[]): Promi
 
 /** [L] i64 counts of each local rank, from the handle. */
 export async function tokensPerExpert(handle: Handle): Promise<Tensor<"i64">[]> {
-  const data = await handle.data();
-  return data.ranks.map((rank) => {
-    const counts = BigInt64Array.from(rank.tokensPerExpert, BigInt);
-    return tensor("i64", [counts.length], counts);
-  });
+  const counts = await handle.tokensPerExpert();
+  return counts.map((values) => tensor("i64", [values.length], BigInt64Array.from(values, BigInt)));
 }
 
 function flagsOf(options: FusedOptions): Required<FusedOptions> {

@@ -78,11 +78,19 @@ export class Handle {
   readonly native: unknown;
   #source: HandleData | (() => Promise<HandleData>);
   #loading: Promise<HandleData> | null = null;
+  readonly #counts: (() => Promise<readonly Int32Array[]>) | null;
 
-  constructor(meta: HandleMeta, source: HandleData | (() => Promise<HandleData>), native: unknown = null) {
+  /** `counts` brings tokensPerExpert alone to the host, for backends where all of `source` is much more. */
+  constructor(
+    meta: HandleMeta,
+    source: HandleData | (() => Promise<HandleData>),
+    native: unknown = null,
+    counts: (() => Promise<readonly Int32Array[]>) | null = null,
+  ) {
     this.meta = meta;
     this.native = native;
     this.#source = source;
+    this.#counts = counts;
   }
 
   static of(data: HandleData, native: unknown = null): Handle {
@@ -92,6 +100,12 @@ export class Handle {
   /** Whether `data()` is at hand, without a copy from a device. */
   get isOnHost(): boolean {
     return typeof this.#source !== "function";
+  }
+
+  /** RankHandle.tokensPerExpert of each local rank, without the other arrays where that is less. */
+  async tokensPerExpert(): Promise<readonly Int32Array[]> {
+    if (!this.isOnHost && this.#counts !== null) return this.#counts();
+    return (await this.data()).ranks.map((rank) => rank.tokensPerExpert);
   }
 
   /** The arrays, brought to the host once however many ask at the same time. */

@@ -132,6 +132,22 @@ test("a lazy handle loads its arrays once", async () => {
   expect(loads).toBe(1);
 });
 
+test("counts alone come without the arrays, until these are on the host", async () => {
+  const data = makeHandle("fused", CASE);
+  let loads = 0;
+  const load = async () => {
+    loads++;
+    return data;
+  };
+  const counts = data.ranks.map((rank) => rank.tokensPerExpert);
+  const other = [Int32Array.of(7), Int32Array.of(8)];
+  const handle = new Handle(data.meta, load, null, async () => other);
+  expect([await handle.tokensPerExpert(), loads, handle.isOnHost]).toEqual([other, 0, false]);
+  await handle.data();
+  expect([await handle.tokensPerExpert(), loads, handle.isOnHost]).toEqual([counts, 1, true]);
+  expect(await new Handle(data.meta, load).tokensPerExpert()).toEqual(counts);
+});
+
 test("a load that failed may be tried again", async () => {
   const data = makeHandle("fused", CASE);
   let loads = 0;
