@@ -72,15 +72,40 @@ export function term(dtype: i32, at: u32, lane: i32): v128 {
   return v128.load(at + (lane << 4));
 }
 
+/** Half 0 or 1 of the terms in 16 bytes of a row: `term` for codes that are at hand. fp32 has one half. */
+// @ts-ignore: decorator
+@inline
+export function termOf(dtype: i32, codes: v128, half: i32): v128 {
+  if (dtype == BF16) return half == 0 ? i32x4.shl(codes, 16) : v128.and(codes, i32x4.splat(0xffff0000));
+  if (dtype == FP16) {
+    return fp16Term(half == 0 ? i32x4.extend_low_i16x8_u(codes) : i32x4.extend_high_i16x8_u(codes));
+  }
+  return codes;
+}
+
+/** Float32 -> bf16 in the upper half of each lane, nearest even; the lower half is left over. Wrong for NaN. */
+// @ts-ignore: decorator
+@inline
+function roundUpper(value: v128): v128 {
+  const odd = v128.and(i32x4.shr_u(value, 16), i32x4.splat(1));
+  return i32x4.add(i32x4.add(value, i32x4.splat(0x7fff)), odd);
+}
+
 /** Float32 -> bf16 in the upper half of each lane, nearest even, canonical NaN. */
 // @ts-ignore: decorator
 @inline
 export function roundBf16(value: v128): v128 {
-  const odd = v128.and(i32x4.shr_u(value, 16), i32x4.splat(1));
-  const rounded = i32x4.add(i32x4.add(value, i32x4.splat(0x7fff)), odd);
-  return v128.and(
-    v128.bitselect(i32x4.splat(NAN_BITS), rounded, isNaN4(value)),
-    i32x4.splat(0xffff0000),
+  const rounded = v128.bitselect(i32x4.splat(NAN_BITS), roundUpper(value), isNaN4(value));
+  return v128.and(rounded, i32x4.splat(0xffff0000));
+}
+
+/** Even and odd totals without a NaN -> eight bf16 codes. */
+// @ts-ignore: decorator
+@inline
+export function packBf16(even: v128, odd: v128): v128 {
+  return v128.or(
+    i32x4.shr_u(roundUpper(even), 16),
+    v128.and(roundUpper(odd), i32x4.splat(0xffff0000)),
   );
 }
 
