@@ -25,7 +25,7 @@ export interface TimelineModel {
   readonly names: readonly string[];
   readonly stats: readonly PhaseStats[];
   readonly endUs: number;
-  /** The rank whose last phase ends last. */
+  /** The rank that works longest: the others wait for it. */
   readonly lastRank: number;
   /** Selected ranks (src or dst of the selection); empty = all. */
   readonly selectedRanks: readonly number[];
@@ -35,7 +35,9 @@ export function timelineModel(frame: Frame, state: ViewState): TimelineModel {
   const first = frame.phases.reduce((least, { startUs }) => Math.min(least, startUs), Number.POSITIVE_INFINITY);
   const inTime = ({ startUs, durationUs }: Phase) =>
     state.time === null || (startUs <= state.time[1] && startUs + durationUs >= state.time[0]);
-  const phases = frame.phases.map((phase) => ({ ...phase, startUs: phase.startUs - first })).filter(inTime);
+  const phases = frame.phases
+    .map((phase) => ({ ...phase, name: nameOf(phase), startUs: phase.startUs - first }))
+    .filter(inTime);
   const names = [...new Set([...phases].sort((a, b) => a.startUs - b.startUs).map(({ name }) => name))];
   const ends = phases.map(({ startUs, durationUs }) => startUs + durationUs);
   const endUs = maxOf(ends);
@@ -46,9 +48,22 @@ export function timelineModel(frame: Frame, state: ViewState): TimelineModel {
     names,
     stats: names.map((name) => statsOf(name, phases)),
     endUs,
-    lastRank: phases[ends.indexOf(endUs)]?.rank ?? -1,
+    lastRank: lastWorking(phases),
     selectedRanks: [...new Set([...state.src, ...state.dst])],
   };
+}
+
+function lastWorking(phases: readonly Phase[]): number {
+  let last: Phase | undefined;
+  for (const phase of phases) {
+    if (!phase.waiting && (!last || phase.startUs + phase.durationUs > last.startUs + last.durationUs)) last = phase;
+  }
+  return last?.rank ?? -1;
+}
+
+/** Waiting under the name of the work it delays becomes a phase of its own, so that the two are never added up. */
+function nameOf({ name, waiting }: Phase): string {
+  return waiting && !/wait/i.test(name) ? `${name}.wait` : name;
 }
 
 function statsOf(name: string, phases: readonly Phase[]): PhaseStats {

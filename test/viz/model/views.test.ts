@@ -130,8 +130,19 @@ describe("models, against hand arithmetic", () => {
       ["dispatch.wait", true, 0, 1.5, 3, 0],
     ]);
     expect(model.clock).toBe("measured");
+    // All end at 14 us, rank 3 without having waited.
+    expect([model.lastRank, model.endUs]).toEqual([3, 4]);
     const early = timelineModel(await frameOf(twoNodes.header, twoNodes.chunk), { ...DEFAULT_STATE, time: [0, 0.5] });
     expect(early.names).toEqual(["dispatch.transfer"]);
+  });
+
+  it("timeline: waiting under the name of its work is a phase of its own", async () => {
+    const phases = twoNodes.chunk.phases.map((phase) => ({ ...phase, name: "dispatch" }));
+    const model = timelineModel(await frameOf(twoNodes.header, { ...twoNodes.chunk, phases }), DEFAULT_STATE);
+    expect(model.stats.map(({ name, waiting, maxUs }) => [name, waiting, maxUs])).toEqual([
+      ["dispatch", false, 4],
+      ["dispatch.wait", true, 3],
+    ]);
   });
 
   it("compare: differences by key, shapes that differ are named", async () => {
