@@ -12,6 +12,8 @@ export interface Sample {
   readonly minMs: number;
   readonly maxMs: number;
   readonly repeats: number;
+  /** Median processor time of all threads: what other processes cannot stretch. */
+  readonly cpuMs: number;
 }
 
 export interface MeasureOptions {
@@ -28,23 +30,37 @@ export async function measure(
   { warmUps, repeats, refresh, progress }: MeasureOptions,
 ): Promise<Map<string, Sample>> {
   const times = new Map<string, number[]>(operations.map(({ name }) => [name, []]));
+  const cpuTimes = new Map<string, number[]>(operations.map(({ name }) => [name, []]));
   const rounds = warmUps + repeats;
   for (let round = 0; round < rounds; round++) {
     refresh(round);
     for (const { name, run } of operations) {
+      const cpuBefore = process.cpuUsage();
       const startUs = nowUs();
       await run();
       const ms = (nowUs() - startUs) / 1e3;
-      if (round >= warmUps) times.get(name)?.push(ms);
+      const { user, system } = process.cpuUsage(cpuBefore);
+      if (round < warmUps) continue;
+      times.get(name)?.push(ms);
+      cpuTimes.get(name)?.push((user + system) / 1e3);
     }
     progress?.((round + 1) / rounds);
   }
-  return new Map([...times].map(([name, values]) => [name, summarize(values)]));
+  return new Map([...times].map(([name, values]) => [name, summarize(values, cpuTimes.get(name) ?? [])]));
 }
 
-export function summarize(values: readonly number[]): Sample {
+export function summarize(ms: readonly number[], cpuMs: readonly number[]): Sample {
+  return {
+    medianMs: median(ms),
+    minMs: Math.min(...ms),
+    maxMs: Math.max(...ms),
+    repeats: ms.length,
+    cpuMs: median(cpuMs),
+  };
+}
+
+export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
   const middle = sorted.length >> 1;
-  const medianMs = sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
-  return { medianMs, minMs: sorted[0], maxMs: sorted[sorted.length - 1], repeats: sorted.length };
+  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }

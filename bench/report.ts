@@ -22,6 +22,10 @@ export interface OperationResult {
   readonly timesMemcpy: number;
   /** movedBytes / memcpyGBps. */
   readonly floorMs: number;
+  /** Median processor time of all threads. */
+  readonly cpuMs: number;
+  /** timesMemcpy by processor time: with one worker, what an idle machine would show. */
+  readonly timesMemcpyCpu: number;
 }
 
 export interface BenchReport {
@@ -52,6 +56,7 @@ export const DEFINITIONS = {
   logical: "one row per (token, destination rank), own rank included, x row bytes",
   wire: "the same without rows that stay on their rank",
   memcpy: "Buffer.copy of 256 MiB on one thread, bytes copied, between the operations of the same run",
+  cpu: "processor time of all threads and the same ratio by it: other processes do not stretch it; several workers add up",
   floor: "moved bytes at memcpy's speed; layout, routing checks and slots are in dispatch, not in dispatch-cached",
 } as const;
 
@@ -71,6 +76,8 @@ export function reportTable(report: BenchReport): (string | number)[][] {
       "wire",
       "x memcpy",
       "floor ms",
+      "cpu ms",
+      "x memcpy (cpu)",
     ],
     ...report.results.map((one) => [
       one.case,
@@ -80,6 +87,8 @@ export function reportTable(report: BenchReport): (string | number)[][] {
       ...[one.medianMs, one.minMs, one.maxMs, one.movedGBps, one.logicalGBps, one.wireGBps].map((v) => `${short(v)}`),
       one.timesMemcpy.toFixed(2),
       `${short(one.floorMs)}`,
+      `${short(one.cpuMs)}`,
+      one.timesMemcpyCpu.toFixed(2),
     ]),
   ];
 }

@@ -132,6 +132,7 @@ function results(
   };
   const memcpy = samples.get("memcpy") as Sample;
   const memcpyGBps = MEMCPY_BYTES / (memcpy.medianMs / (batches.get("memcpy") ?? 1)) / 1e6;
+  const memcpyCpuMs = memcpy.cpuMs / (batches.get("memcpy") ?? 1);
   return [...samples].map(([operation, sample]) => {
     const batch = batches.get(operation) ?? 1;
     const medianMs = sample.medianMs / batch;
@@ -157,6 +158,8 @@ function results(
       memcpyGBps,
       timesMemcpy: perSecond(bytes[operation]) / memcpyGBps,
       floorMs: bytes[operation] / memcpyGBps / 1e6,
+      cpuMs: sample.cpuMs / batch,
+      timesMemcpyCpu: bytes[operation] / (sample.cpuMs / batch) / (MEMCPY_BYTES / memcpyCpuMs),
     };
   });
 }
