@@ -25,5 +25,5 @@ export async function launchOptions(): Promise<LaunchOptions> {
   const found = process.env.CHROMIUM ?? PATHS.find((path) => existsSync(path));
   if (found) return { executablePath: found, args: ARGS };
   const { default: bundled } = await import("@sparticuz/chromium");
-  return { executablePath: await bundled.executablePath(), args: [...bundled.args, ...ARGS] };
+  return { executablePath: await bundled.executablePath(), args: ARGS };
 }
