@@ -87,6 +87,11 @@ async function buildEmulated() {
   const compile = (file, object) => [gxx, [...flags, "-x", "c++", "-c", file, "-o", object]];
   const sources = [...files("native").filter(isLibrary), ...files("emulation").filter(isSource)];
   const library = await objects(folder, sources, compile);
+  // Loaded at run time, where a real machine would have libnccl.
+  const standIn = await objects(folder, files("emulation/nccl").filter(isSource), compile);
+  const suffix = sanitize ? "_sanitized" : "";
+  const link = [gxx, "-shared", "-pthread", ...(sanitize ? checks : [])];
+  await target(join(build, `libfused_a2a_nccl_sockets${suffix}.so`), standIn, link);
   if (!sanitize)
     await target(
       join(build, "fused_a2a_emulated.node"),
@@ -94,12 +99,23 @@ async function buildEmulated() {
       [gxx, "-shared", "-pthread"],
     );
   if (!flag("--selftest") && !sanitize) return;
+  await checkNcclDeclarations(gxx);
   const test = await objects(folder, files("native/selftest").filter(isSource), compile);
   await target(
     join(build, sanitize ? "selftest-sanitized" : "selftest-emulated"),
     [...library, ...test],
     [gxx, "-pthread", ...(sanitize ? checks : [])],
   );
+}
+
+/** Compares our declarations of NCCL with a real nccl.h where one is installed; says so where none is. */
+async function checkNcclDeclarations(gxx) {
+  const homes = [process.env.NCCL_HOME, process.env.NCCL_ROOT, process.env.CUDA_HOME].filter(Boolean);
+  const include = homes.flatMap((home) => ["-isystem", join(home, "include")]);
+  const program = join(build, "ncclcheck");
+  const [file] = files("native/ncclcheck");
+  await run([gxx, ["-std=c++20", "-Wall", "-Wextra", "-Werror", ...include, file, "-o", program]]);
+  console.log(execFileSync(program, { encoding: "utf8" }).trim());
 }
 
 /** The Node binding: plain C++ over the C header, the same for both variants. */

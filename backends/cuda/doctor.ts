@@ -1,7 +1,7 @@
 /** What the CUDA backend finds on this machine, for `fused-a2a doctor`. */
 import { native } from "./errors.ts";
 import { type Attempt, findAddon } from "./loader.ts";
-import type { NativeDevice, NativeDriver } from "./native.ts";
+import type { NativeDevice, NativeDriver, NativeNccl } from "./native.ts";
 
 export interface CudaReport {
   /** Where the addon was looked for and what came of it. */
@@ -10,6 +10,8 @@ export interface CudaReport {
   readonly devices: readonly NativeDevice[];
   /** peers[i][j]: device i reaches the memory of device j. */
   readonly peers: readonly (readonly boolean[])[];
+  /** NCCL, which groups over several processes need; null without an addon. */
+  readonly nccl: NativeNccl | null;
   /** One line: what is there, or what is missing and how to get it. */
   readonly summary: string;
 }
@@ -23,6 +25,7 @@ export async function describeCuda(variant: "cuda" | "emulated" = "cuda"): Promi
       driver: null,
       devices: [],
       peers: [],
+      nccl: null,
       summary: `no native addon (${tried}); npm run build:native`,
     };
   }
@@ -31,7 +34,8 @@ export async function describeCuda(variant: "cuda" | "emulated" = "cuda"): Promi
   const devices = await Promise.all(Array.from({ length: count }, (_, i) => native(() => addon.device(i))));
   const matrix = count === 0 ? new Uint8Array(0) : await native(() => addon.peerMatrix(count));
   const peers = devices.map((_, i) => devices.map((_, j) => matrix[i * count + j] === 1));
-  return { attempts, driver, devices, peers, summary: driver.message };
+  const nccl = await native(() => addon.nccl());
+  return { attempts, driver, devices, peers, nccl, summary: driver.message };
 }
 
 /** The report in lines: addon, driver, a line per device, and the devices that cannot reach each other. */
@@ -55,7 +59,14 @@ export function cudaLines(report: CudaReport): string[] {
       apart.length === 0 ? "peer access: all devices reach each other" : `no peer access: ${apart.join(", ")}`,
     );
   }
+  if (report.nccl !== null) lines.push(...ncclLines(report.nccl));
   return lines;
+}
+
+function ncclLines({ found, version, path, tried }: NativeNccl): string[] {
+  if (!found) return [`NCCL: not found (only groups over several processes need it)`, ...tried.trim().split("\n")];
+  const [major, minor, patch] = [version / 10000, (version / 100) % 100, version % 100].map(Math.floor);
+  return [`NCCL ${major}.${minor}.${patch}: ${path}`];
 }
 
 function cudaVersion(version: number): string {

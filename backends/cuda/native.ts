@@ -83,6 +83,8 @@ export interface NativeGroupOptions {
   readonly combinePath: number;
   readonly recordTimings: number;
   readonly deadlineMs?: number;
+  /** Groups over several processes: what networkId() gave one of them. */
+  readonly networkId?: Uint8Array | null;
 }
 
 /** fa2a_emulation; absent and 0 mean its defaults. */
@@ -103,6 +105,24 @@ export interface NativeMemory {
   readonly pool: number;
   readonly poolFree: number;
   readonly reallocations: number;
+}
+
+export interface NativeNccl {
+  readonly found: boolean;
+  /** 10000 * major + 100 * minor + patch. */
+  readonly version: number;
+  readonly path: string;
+  /** A line per place that was looked at. */
+  readonly tried: string;
+}
+
+/** What one local rank has sent over the network since its group was made. */
+export interface NativeNetwork {
+  readonly rowsDispatched: number;
+  readonly rowsCombined: number;
+  readonly rowBytes: number;
+  readonly metadataBytes: number;
+  readonly countBytes: number;
 }
 
 export interface NativeTensor {
@@ -271,6 +291,12 @@ export interface NativeAddon {
   groupReserve(group: NativeGroup, bytes: number): Promise<void>;
   groupRelease(group: NativeGroup): Promise<void>;
   groupMemory(group: NativeGroup, local: number): Promise<NativeMemory>;
+  nccl(): Promise<NativeNccl>;
+  /** 128 bytes for each of `numRails` (ranks per node); serves one group. */
+  networkId(numRails: number): Promise<Uint8Array>;
+  groupNetwork(group: NativeGroup, local: number): Promise<NativeNetwork>;
+  /** Ends every wait for other processes; the group must then be closed. */
+  groupAbort(group: NativeGroup): Promise<void>;
   tensorCreate(group: NativeGroup, local: number, dtype: number, rows: number, columns: number): Promise<NativeTensor>;
   tensorInfo(tensor: NativeTensorRef): NativeTensor;
   tensorsWrite(copies: readonly NativeCopy[]): Promise<void>;

@@ -17,6 +17,10 @@ describe.skipIf(!hasCompiler)(`native self-test${hasCompiler ? "" : " (skipped: 
     expect(selftest("emulated", ["graph"])).toMatch(/all equal/);
   });
 
+  it("groups over several processes (threads here) equal the reference, count their bytes, and fail by name", () => {
+    expect(selftest("emulated", ["nodes", "--cases", "3"])).toMatch(/all as expected/);
+  }, 60_000);
+
   it("a device that stops is a timeout that names phase and rank, and the process goes on", () => {
     expect(selftest("emulated", ["deadline"])).toMatch(/is named, the process goes on/);
   });

@@ -22,6 +22,10 @@ Napi::Object exportAll(Napi::Env env, Napi::Object exports) {
   add("groupReserve", binding::groupReserve);
   add("groupRelease", binding::groupRelease);
   add("groupMemory", binding::groupMemory);
+  add("nccl", binding::nccl);
+  add("networkId", binding::networkId);
+  add("groupNetwork", binding::groupNetwork);
+  add("groupAbort", binding::groupAbort);
   add("tensorCreate", binding::tensorCreate);
   add("tensorInfo", binding::tensorInfo);
   add("tensorsWrite", binding::tensorsWrite);

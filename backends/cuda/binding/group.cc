@@ -11,6 +11,7 @@ struct GroupOptions {
   fa2a_group_options options = {};
   std::vector<int32_t> localRanks;
   std::vector<int32_t> devices;
+  std::vector<uint8_t> networkId;
 };
 
 std::vector<int32_t> int32List(Napi::Object object, const char* name) {
@@ -42,6 +43,14 @@ GroupOptions groupOptions(Napi::Object given) {
   options.combine_path = static_cast<fa2a_combine_path>(property32(given, "combinePath"));
   options.record_timings = property32(given, "recordTimings");
   options.deadline_ms = property64(given, "deadlineMs");
+  const Napi::Value id = given.Get("networkId");
+  if (!isAbsent(id)) {
+    if (!id.IsTypedArray() || id.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
+      throwArgument(given.Env(), "networkId", "a Uint8Array", "something else", "pass what networkId() returned");
+    }
+    const auto bytes = id.As<Napi::Uint8Array>();
+    read.networkId.assign(bytes.Data(), bytes.Data() + bytes.ByteLength());
+  }
   return read;
 }
 
@@ -99,6 +108,9 @@ Napi::Value groupCreate(const Napi::CallbackInfo& info) {
                   std::to_string(call->given.devices.size()), "pass a device for every local rank");
   }
   call->given.options.devices = call->given.devices.empty() ? nullptr : call->given.devices.data();
+  const auto& networkId = call->given.networkId;
+  call->given.options.network_id = networkId.empty() ? nullptr : networkId.data();
+  call->given.options.network_id_bytes = static_cast<int64_t>(networkId.size());
   call->emulated = !isAbsent(info[1]);
   if (call->emulated) call->emulation = emulationSettings(objectArgument(info, 1, "emulation"));
   return Worker<Call>::start(

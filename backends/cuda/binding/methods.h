@@ -24,6 +24,12 @@ Napi::Value groupReserve(const Napi::CallbackInfo& info);
 Napi::Value groupRelease(const Napi::CallbackInfo& info);
 Napi::Value groupMemory(const Napi::CallbackInfo& info);
 
+// network.cc
+Napi::Value nccl(const Napi::CallbackInfo& info);
+Napi::Value networkId(const Napi::CallbackInfo& info);
+Napi::Value groupNetwork(const Napi::CallbackInfo& info);
+Napi::Value groupAbort(const Napi::CallbackInfo& info);
+
 // tensor.cc
 Napi::Value tensorCreate(const Napi::CallbackInfo& info);
 Napi::Value tensorInfo(const Napi::CallbackInfo& info);

@@ -27,9 +27,13 @@ namespace emulated {
 using Clock = std::chrono::steady_clock;
 
 struct Event {
+  /** What has happened; operations in flight keep it when the event is destroyed before they run. */
+  struct State {
+    uint64_t done = 0;
+    Clock::time_point time;
+  };
   uint64_t recorded = 0;
-  uint64_t done = 0;
-  Clock::time_point time;
+  std::shared_ptr<State> state = std::make_shared<State>();
   /** Position in the capture that recorded it last; the capturing graph is not null then. */
   Graph* capture = nullptr;
 };
@@ -201,6 +205,19 @@ void configure(const Settings& settings) {
   blocksOnDevice.clear();
   for (Stream* stream : streams) stream->queue.clear();
   startSchedule(settings.seed, settings.weakStores && settings.seed != 0, settings.poison);
+}
+
+nccl::EmulatedStreams streamsForNccl() {
+  const auto add = [](nccl::Stream stream, int (*poll)(void*), void (*release)(void*), void* state) {
+    std::lock_guard lock(mutex);
+    const std::shared_ptr<void> owner(state, release);
+    enqueue(static_cast<Stream*>(stream), [=] { return Operation{nullptr, [=](int) { return poll(owner.get()) != 0; }}; });
+  };
+  const auto drive = [] {
+    std::lock_guard lock(mutex);
+    drain();
+  };
+  return {add, drive};
 }
 
 std::string failureMessage() {
@@ -389,8 +406,8 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
     return cudaSuccess;
   }
   const uint64_t target = event->recorded;
-  return enqueue(stream, [=] {
-    return Operation{[=] { return event->done >= target; }, [](int) { return true; }};
+  return enqueue(stream, [state = event->state, target] {
+    return Operation{[=] { return state->done >= target; }, [](int) { return true; }};
   });
 }
 
@@ -402,8 +419,7 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
   std::lock_guard lock(mutex);
   drain();
-  // Operations of a stalled device may still name the event.
-  if (machine.stalledDevice < 0) delete event;
+  delete event;
   return cudaSuccess;
 }
 
@@ -415,24 +431,24 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   }
   event->capture = nullptr;
   const uint64_t version = ++event->recorded;
-  return enqueue(stream, [=] {
+  return enqueue(stream, [state = event->state, version] {
     return simple([=] {
-      event->done = std::max(event->done, version);
-      event->time = Clock::now();
+      state->done = std::max(state->done, version);
+      state->time = Clock::now();
     });
   });
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t event) {
   std::lock_guard lock(mutex);
-  if (event->done < event->recorded) drain();
+  if (event->state->done < event->recorded) drain();
   if (!failureText.empty()) return answer(cudaErrorLaunchFailure);
-  return event->done >= event->recorded ? cudaSuccess : cudaErrorNotReady;
+  return event->state->done >= event->recorded ? cudaSuccess : cudaErrorNotReady;
 }
 
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t from, cudaEvent_t to) {
   std::lock_guard lock(mutex);
-  *milliseconds = std::chrono::duration<float, std::milli>(to->time - from->time).count();
+  *milliseconds = std::chrono::duration<float, std::milli>(to->state->time - from->state->time).count();
   return cudaSuccess;
 }
 

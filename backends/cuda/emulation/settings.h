@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "../native/ncclAbi.h"
+
 namespace emulated {
 
 struct Settings {
@@ -20,5 +22,7 @@ struct Settings {
 
 Settings settings();
 void configure(const Settings& settings);
+/** Ways into the streams for the stand-in for NCCL (nccl/sockets.cc). */
+nccl::EmulatedStreams streamsForNccl();
 
 }  // namespace emulated

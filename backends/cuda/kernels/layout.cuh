@@ -300,6 +300,10 @@ struct LinkArgs {
   const int32_t* slotExpert;
   const float* topkWeights;
   bool wideIds;
+  /** A relay (network.cuh): [tokens] whose rows they are, and where they return to in staging memory. Null: own tokens. */
+  const int32_t* srcRank = nullptr;
+  const int32_t* srcToken = nullptr;
+  int firstToken = 0;
 };
 
 __device__ inline void sendFusedSlots(const LinkArgs& args, const RankView& view, int token, int dst, int row) {
@@ -335,10 +339,10 @@ __global__ void linkRows(const __grid_constant__ LinkArgs args) {
       group += args.send.rank[other] != args.send.rank[other + 1];
     }
     const bool last = at + 1 == (token + 1) * shape.width || args.send.rank[at + 1] != dst;
-    dev::store(view.rowSrcRank + row, int32_t{shape.rank});
-    dev::store(view.rowSrcToken + row, int32_t{token});
+    dev::store(view.rowSrcRank + row, args.srcRank != nullptr ? args.srcRank[token] : int32_t{shape.rank});
+    dev::store(view.rowSrcToken + row, args.srcToken != nullptr ? args.srcToken[token] : int32_t{token});
     dev::store(view.rowNext + row, last ? int32_t{-1} : args.send.row[at + 1]);
-    dev::store(view.rowReturn + row, first ? int32_t{token * args.groups + group} : int32_t{-1});
+    dev::store(view.rowReturn + row, first ? int32_t{(args.firstToken + token) * args.groups + group} : int32_t{-1});
     if (args.slotExpert == nullptr) continue;
     if (!shape.hybrid) {
       sendFusedSlots(args, view, token, dst, row);

@@ -4,6 +4,7 @@
 #include "graph.h"
 #include "group.h"
 #include "handle.h"
+#include "network.h"
 #include "operations.h"
 #include "rowops.h"
 
@@ -26,7 +27,10 @@ fa2a_code withGroup(fa2a_group* pointer, fa2a_error* error, Body body) {
     try {
       body(*group);
     } catch (const Failure& failure) {
-      if (failure.error.group_usable == 0) group->usable = false;
+      if (failure.error.group_usable == 0) {
+        group->usable = false;
+        group->giveUp();
+      }
       abandonCapture(*group);
       throw;
     }
@@ -98,6 +102,21 @@ fa2a_code fa2a_group_configure(fa2a_group* group, const fa2a_group_options* opti
 
 fa2a_code fa2a_group_set_num_sms(fa2a_group* group, int32_t numSms, fa2a_error* error) {
   return withGroup(group, error, [&](Group& open) { open.setNumSms(numSms); });
+}
+
+fa2a_code fa2a_group_network(fa2a_group* group, int32_t local, fa2a_network_info* info, fa2a_error* error) {
+  return withGroup(group, error, [&](Group& open) {
+    const size_t index = localIndex(open, local);
+    required(info, "info") = open.network == nullptr ? fa2a_network_info{} : open.network->sent[index];
+  });
+}
+
+fa2a_code fa2a_group_abort(fa2a_group* group, fa2a_error* error) {
+  // Without the lock: the call that waits holds it.
+  return guard(error, [&] {
+    const std::shared_ptr<Group> own = stateOf(group);
+    if (own->network != nullptr) own->network->abort("network: expected all processes to go on, received the caller's abort");
+  });
 }
 
 fa2a_code fa2a_group_synchronize(fa2a_group* group, fa2a_error* error) {

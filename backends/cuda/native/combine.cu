@@ -1,7 +1,10 @@
 #include "../kernels/reduce.cuh"
 
+#include <algorithm>
+
 #include "launch.h"
 #include "layout.h"
+#include "network.h"
 #include "operations.h"
 #include "rows.h"
 
@@ -85,6 +88,81 @@ void returnPlane(Operation& operation, const HandleState& handle, const ArenaLay
   });
 }
 
+/** Sums the relayed rows' returns of this node in rank order: the rows that cross the network. One part of one pair. */
+void reduceRelay(Operation& operation, const HandleState& handle, const ArenaLayout& layout, const Plane& plane, size_t local,
+                 Rank& rank, int64_t first, int64_t rows, char* out) {
+  const RankHandleState& own = handle.ranks[local];
+  const Input& input = (*plane.input)[local];
+  const size_t bytes = rowBytes(input.columns, input.dtype);
+  kernels::ReduceArgs args = {};
+  args.shape = handle.shape(local);
+  args.shape.numTokens = static_cast<int>(rows);
+  args.arenas = operation.group().arenas(local, layout);
+  const size_t skipped = static_cast<size_t>((own.numTokens + first) * handle.groups()) * bytes;
+  (plane.which == 0 ? args.arenas.stagingOffset : args.arenas.stagingWeightsOffset) += skipped;
+  args.send = {own.network->relay.rank + first * handle.width, own.network->relay.row + first * handle.width, nullptr, nullptr};
+  args.groups = handle.groups();
+  args.which = plane.which;
+  args.push = true;
+  args.out = out + static_cast<size_t>(first) * bytes;
+  withTypes(input.dtype, bytes, [&]<class D, class V>() {
+    args.count = static_cast<int>(bytes / sizeof(V));
+    const unsigned blocks = operation.blocks(Work::Combine, rank, (rows + ROW_WARPS - 1) / ROW_WARPS);
+    launch("reduceTokens", kernels::reduceTokens<D, V, false>, blocks, 32 * ROW_WARPS, 0, rank.comm, args);
+  });
+}
+
+/** The other nodes' sums go back to their sources, into the staging place that each node has there. */
+void returnOverNetwork(Operation& operation, const HandleState& handle, const ArenaLayout& layout, const Plane& plane) {
+  Group& group = operation.group();
+  Network& network = *group.network;
+  const Input& sample = (*plane.input)[0];
+  const size_t bytes = rowBytes(sample.columns, sample.dtype);
+  // What a relay received in dispatch it sends now: the buffers change places.
+  const PlaneBuffers buffers = makeBuffers(group, handle, bytes, bytes);
+  for (int chunk = 0; chunk < Network::CHUNKS; chunk++) {
+    operation.phase("relay sums", [&](size_t local, Rank& rank) {
+      const NodeRows& received = handle.ranks[local].network->received;
+      for (size_t node = 0; node < received.count.size(); node++) {
+        const auto [first, rows] = Network::chunkOf(received.count[node], chunk);
+        if (rows == 0) continue;
+        reduceRelay(operation, handle, layout, plane, local, rank, received.first[node] + first, rows, buffers.receive[local].data());
+      }
+    });
+    for (size_t local = 0; local < group.numLocal(); local++) {
+      const RankNetwork& own = *handle.ranks[local].network;
+      network.exchange(operation, local, plane.which == 0 ? "network sums" : "network weights", chunk,
+                       {buffers.receive[local].data(), &own.received}, {buffers.send[local].data(), &own.sent}, bytes);
+    }
+  }
+  operation.phase("network return", [&](size_t local, Rank& rank) {
+    const RankNetwork& own = *handle.ranks[local].network;
+    if (plane.which == 0) network.sent[local].rows_combined += own.received.total;
+    network.sent[local].row_bytes += own.received.total * static_cast<int64_t>(bytes);
+    for (int chunk = 0; chunk < Network::CHUNKS; chunk++) {
+      network.arrive(local, chunk);
+      for (size_t node = 0; node < own.sent.count.size(); node++) {
+        const auto [part, rows] = Network::chunkOf(own.sent.count[node], chunk);
+        const int64_t first = own.sent.first[node] + part;
+        if (rows == 0) continue;
+        kernels::ReturnArgs args = {};
+        args.arenas = group.arenas(local, layout);
+        args.rank = rank.rank;
+        args.numRows = static_cast<int>(rows);
+        args.rows = {own.sentRows.srcRank + first, own.sentRows.srcToken + first, own.sentRows.next + first, own.sentRows.back + first};
+        args.plane = buffers.send[local].data() + static_cast<size_t>(first) * bytes;
+        args.which = plane.which;
+        args.push = true;
+        withTypes(sample.dtype, bytes, [&]<class D, class V>() {
+          args.count = static_cast<int>(bytes / sizeof(V));
+          const unsigned blocks = operation.blocks(Work::Combine, rank, (rows + ROW_WARPS - 1) / ROW_WARPS);
+          launch("returnRows", kernels::returnRows<D, V>, blocks, 32 * ROW_WARPS, 0, rank.comm, args);
+        });
+      }
+    }
+  });
+}
+
 void reducePlane(Operation& operation, const HandleState& handle, const ArenaLayout& layout, const Plane& plane,
                  const Request& inputs) {
   const bool nodes = handle.meta.ranks_per_node != handle.meta.num_ranks;
@@ -96,7 +174,7 @@ void reducePlane(Operation& operation, const HandleState& handle, const ArenaLay
     kernels::ReduceArgs args = {};
     args.shape = handle.shape(local);
     args.arenas = operation.group().arenas(local, layout);
-    args.send = own.send;
+    args.send = pushLists(own);
     args.groups = handle.groups();
     args.which = plane.which;
     args.push = !operation.group().pull();
@@ -178,6 +256,10 @@ void combine(Group& group, const fa2a_combine_request& request, fa2a_combine_res
     shape.weights = 1;
     shape.topk = handle->meta.topk;
   }
+  // Relays have staging places behind their own tokens'.
+  for (const RankHandleState& rank : handle->ranks) {
+    shape.num_tokens = std::max(shape.num_tokens, rank.numTokens + relayedRows(rank));
+  }
   ArenaLayout layout = arenaLayout(shape);
   if (!inputs.weights.empty()) {
     const int64_t extra = inputs.weights[0].columns - handle->meta.topk;
@@ -214,8 +296,13 @@ void combine(Group& group, const fa2a_combine_request& request, fa2a_combine_res
   }
   for (const Plane& plane : planes) returnPlane(operation, *handle, layout, plane);
   operation.barrier("returned");
+  if (group.network != nullptr) {
+    for (const Plane& plane : planes) returnOverNetwork(operation, *handle, layout, plane);
+  }
   for (const Plane& plane : planes) reducePlane(operation, *handle, layout, plane, inputs);
-  if (!probs.empty()) {
+  if (!probs.empty() && group.network != nullptr) {
+    combineProbs(operation, *handle, layout, probs);
+  } else if (!probs.empty()) {
     operation.phase("probs", [&](size_t local, Rank& rank) {
       const kernels::ProbsArgs args = {handle->shape(local), group.arenas(local, layout), handle->ranks[local].send,
                                        reinterpret_cast<uint32_t*>(probs[local]->memory.data())};

@@ -4,6 +4,7 @@
 
 #include "launch.h"
 #include "layout.h"
+#include "network.h"
 #include "operations.h"
 #include "rows.h"
 
@@ -131,19 +132,8 @@ void pushPlane(Operation& operation, const HandleState& handle, const ArenaLayou
     const RankHandleState& own = handle.ranks[local];
     if (own.numTokens == 0) return;
     const size_t bytes = rowBytes(input[local].columns, input[local].dtype);
-    kernels::PushArgs args = {handle.shape(local), operation.group().arenas(local, layout), own.send,
-                              input[local].data, plane, 0, bulkShape(bytes)};
-    if (bulkFits(rank, bytes)) {
-      const unsigned blocks = operation.blocks(Work::Dispatch, rank, (own.numTokens + kernels::BULK_WARPS - 1) / kernels::BULK_WARPS);
-      launch("pushRowsBulk", kernels::pushRowsBulk, blocks, 32 * kernels::BULK_WARPS, bulkSharedBytes(args.bulk), rank.comm, args);
-      return;
-    }
-    byWidth(bytes, [&](auto word) {
-      using V = decltype(word);
-      args.count = static_cast<int>(bytes / sizeof(V));
-      const unsigned blocks = operation.blocks(Work::Dispatch, rank, (own.numTokens + ROW_WARPS - 1) / ROW_WARPS);
-      launch("pushRows", kernels::pushRows<V>, blocks, 32 * ROW_WARPS, 0, rank.comm, args);
-    });
+    launchPush(operation, rank, handle.shape(local), operation.group().arenas(local, layout), pushLists(own),
+               input[local].data, plane, bytes);
   });
 }
 
@@ -218,6 +208,23 @@ std::shared_ptr<HandleState> reusedHandle(const fa2a_dispatch_result& into, cons
 
 }  // namespace
 
+void launchPush(Operation& operation, Rank& rank, const kernels::Shape& shape, const kernels::Arenas& arenas,
+                const kernels::SendLists& send, const void* rows, int plane, size_t bytes) {
+  const int64_t tokens = shape.numTokens;
+  kernels::PushArgs args = {shape, arenas, send, rows, plane, 0, bulkShape(bytes)};
+  if (bulkFits(rank, bytes)) {
+    const unsigned blocks = operation.blocks(Work::Dispatch, rank, (tokens + kernels::BULK_WARPS - 1) / kernels::BULK_WARPS);
+    launch("pushRowsBulk", kernels::pushRowsBulk, blocks, 32 * kernels::BULK_WARPS, bulkSharedBytes(args.bulk), rank.comm, args);
+    return;
+  }
+  byWidth(bytes, [&](auto word) {
+    using V = decltype(word);
+    args.count = static_cast<int>(bytes / sizeof(V));
+    const unsigned blocks = operation.blocks(Work::Dispatch, rank, (tokens + ROW_WARPS - 1) / ROW_WARPS);
+    launch("pushRows", kernels::pushRows<V>, blocks, 32 * ROW_WARPS, 0, rank.comm, args);
+  });
+}
+
 void checkHandle(const Group& group, const HandleState& handle) {
   if (handle.ranks.size() == group.numLocal() && handle.ranks[0].rank == group.ranks[0]) return;
   failArgument("handle", "one of this group", "one of another group", "upload it to this group");
@@ -271,28 +278,55 @@ void dispatch(Group& group, const fa2a_dispatch_request& request, fa2a_dispatch_
       return viewOf(handle->ranks[local], outputs[local], newRouting, handle->hybrid());
     });
   };
+  const bool network = group.network != nullptr;
+  PlaneBuffers rowBuffers, scaleBuffers;
+  const auto openRails = [&] {
+    if (!network) return;
+    const size_t bytes = rowBytes(inputs.x[0].columns, inputs.x[0].dtype);
+    rowBuffers = makeBuffers(group, *handle, bytes, bytes);
+    if (outputs[0].scales != nullptr) {
+      const size_t scaleBytes = rowBytes(inputs.scales[0].columns, FA2A_FP32);
+      scaleBuffers = makeBuffers(group, *handle, scaleBytes, scaleBytes);
+    }
+    publishRails(operation, *handle, layout, rowBuffers, scaleBuffers);
+  };
   bring(operation, inputs.topkIdx);
   bring(operation, inputs.topkWeights);
   if (newRouting) {
     countAndExchange(operation, *handle, layout, inputs.topkIdx, fixedRows ? publish : std::function<void()>());
-    if (!fixedRows) {
+    if (!fixedRows || network) {
       fetchReports(operation, *handle);
       operation.wait();
       checkReports(*handle);
+    }
+    if (network) sizeNetwork(operation, *handle, layout);
+    if (!fixedRows) {
       allocate();
       publish();
       operation.barrier("addresses");
     }
+    openRails();
+    // Uploads wait for the stream: they come before it waits for other hosts.
+    if (network) bring(operation, inputs.x);
+    if (network) bring(operation, inputs.scales);
     placeAndLink(operation, *handle, layout, inputs.topkWeights, outputs);
+    if (network) exchangeRoutes(operation, *handle, layout, inputs.topkWeights);
   } else {
     operation.barrier("entry");
     publish();
     operation.barrier("addresses");
+    openRails();
   }
-  bring(operation, inputs.x);
-  bring(operation, inputs.scales);
+  if (!network || !newRouting) {
+    bring(operation, inputs.x);
+    bring(operation, inputs.scales);
+  }
   pushPlane(operation, *handle, layout, inputs.x, 0);
   if (outputs[0].scales != nullptr) pushPlane(operation, *handle, layout, inputs.scales, 1);
+  if (network) {
+    forwardPlane(operation, *handle, layout, rowBuffers, inputs.x, 0);
+    if (outputs[0].scales != nullptr) forwardPlane(operation, *handle, layout, scaleBuffers, inputs.scales, 1);
+  }
   operation.barrier("arrived");
   // Exact fused outputs have no row that is not pushed.
   if (handle->hybrid() || fixedRows) {

@@ -5,6 +5,7 @@ namespace fa2a {
 
 void beginGraph(Group& group) {
   group.requireOpen();
+  group.requireOneProcess("graph");
   if (group.capture != nullptr) failArgument("graph", "no capture in progress", "one", "end it first");
   if (group.ranks[0]->arena == nullptr) {
     failArgument("graph", "operations that have run once", "none", "run what you capture once before");

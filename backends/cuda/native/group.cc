@@ -1,4 +1,4 @@
-#include "group.h"
+#include "network.h"
 
 #include <algorithm>
 #include <set>
@@ -62,9 +62,10 @@ Group::Group(const fa2a_group_options& options) {
   if (numLocal < 1 || numLocal > numRanks_) {
     failArgument("num_local_ranks", format("1..%d", numRanks_), std::to_string(numLocal), "count the ranks of this process");
   }
-  if (numLocal != numRanks_) {
-    fail(FA2A_UNAVAILABLE, "num_local_ranks", format("all %d ranks in this process", numRanks_),
-         std::to_string(numLocal), "groups over several processes need the network, which this build does not have");
+  const bool several = numLocal != numRanks_;
+  if (several) {
+    checkNode(options, ranksPerNode_);
+    requireNccl();
   }
   int numDevices = 0;
   const cudaError_t counted = cudaGetDeviceCount(&numDevices);
@@ -76,7 +77,11 @@ Group::Group(const fa2a_group_options& options) {
   }
   for (int32_t local = 0; local < numLocal; local++) {
     const int32_t rank = options.local_ranks == nullptr ? local : options.local_ranks[local];
-    if (rank != local) failArgument("local_ranks", "ascending ranks from 0", std::to_string(rank), "list every rank once");
+    const int32_t wanted = local + (several && options.local_ranks != nullptr ? options.local_ranks[0] : 0);
+    if (rank != wanted || rank >= numRanks_) {
+      failArgument("local_ranks", several ? "the ranks of one node, ascending" : "ascending ranks from 0",
+                   std::to_string(rank), "list every rank once");
+    }
     const int64_t spread = static_cast<int64_t>(local) * numDevices / std::max(numLocal, numDevices);
     const int32_t device = options.devices == nullptr ? static_cast<int32_t>(numLocal > numDevices ? spread : local)
                                                       : options.devices[local];
@@ -88,6 +93,45 @@ Group::Group(const fa2a_group_options& options) {
   }
   enablePeers();
   configure(options, true);
+  if (several) network = std::make_unique<Network>(*this, options);
+}
+
+Group::~Group() = default;
+
+void Group::requireOneProcess(const char* what) const {
+  if (network == nullptr) return;
+  fail(FA2A_UNAVAILABLE, what, "a group whose ranks are all in this process", "one over several processes",
+       "use a group of one process");
+}
+
+bool Group::waitFor(cudaEvent_t event, const Deadline& deadline, int32_t rank) {
+  if (network == nullptr) return fa2a::waitFor(event, deadline, rank);
+  for (;;) {
+    // Short turns, so that a broken connection ends the wait before the deadline.
+    Deadline turn(20);
+    if (deadline.passed()) return false;
+    if (deadline.milliseconds >= 0) turn.end = std::min(turn.end, deadline.end);
+    const bool done = fa2a::waitFor(event, turn, rank);
+    const std::string why = network->failure();
+    if (!why.empty()) {
+      const std::string table = network->table();
+      network->abort(why);
+      failMessage(FA2A_BACKEND_FAILURE, operation + ": " + why + table + "; close the group", rank, false);
+    }
+    if (done) return true;
+  }
+}
+
+void Group::giveUp() {
+  if (network == nullptr) return;
+  network->abort("network: an operation failed before");
+  try {
+    for (const auto& rank : ranks) rank->synchronize();
+    release();
+    for (const auto& rank : ranks) rank->pool->trim();
+  } catch (const Failure&) {
+    // A device that does not answer keeps its memory until the process ends.
+  }
 }
 
 void Group::enablePeers() {
@@ -189,8 +233,9 @@ void Group::reserve(size_t bytes) {
     rank->arena = static_cast<char*>(memory);
     rank->arenaBytes = bytes;
   }
+  // A rank of another node is reached through the local rank on its rail.
   std::vector<char*> table;
-  for (const auto& rank : ranks) table.push_back(rank->arena);
+  for (int32_t rank = 0; rank < numRanks_; rank++) table.push_back(ranks[static_cast<size_t>(rank) % ranks.size()]->arena);
   for (const auto& rank : ranks) rank->upload(rank->arenaTable, table.data(), table.size() * sizeof(char*));
 }
 
@@ -231,17 +276,19 @@ std::string Group::waitTable() const {
       }
     }
     cudaGetLastError();
+    if (table.size() > 1200) break;
     table += format(", phase %s: expected %zu ranks, received %zu", barrierNames[i].c_str(), ranks.size(), arrived);
     if (!missing.empty()) table.append(" (missing ").append(missing).append(")");
   }
-  return table;
+  return network == nullptr ? table : table + network->table();
 }
 
 void Group::close() {
   if (closed) return;
   closed = true;
   capture.reset();
-  if (usable) {
+  if (network != nullptr && !usable) giveUp();
+  if (usable || network != nullptr) {
     synchronize();
     release();
     for (const auto& rank : ranks) rank->pool->trim();

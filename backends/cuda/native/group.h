@@ -25,6 +25,8 @@ struct ArenaLayout {
 };
 ArenaLayout arenaLayout(const fa2a_buffer_shape& shape);
 
+class Network;
+
 struct GraphState {
   std::shared_ptr<Group> group;
   cudaGraph_t graph = nullptr;
@@ -38,6 +40,7 @@ struct GraphState {
 class Group : public std::enable_shared_from_this<Group> {
  public:
   explicit Group(const fa2a_group_options& options);
+  ~Group();
   void configure(const fa2a_group_options& options, bool creating);
   void setNumSms(int32_t numSms);
   void close();
@@ -47,7 +50,8 @@ class Group : public std::enable_shared_from_this<Group> {
   size_t numLocal() const { return ranks.size(); }
   /** Blocks that a kernel for `work` may use; `operationCap` is the operation's own limit, 0 = none. */
   unsigned blocks(Work work, const Rank& rank, int32_t operationCap, int64_t needed) const;
-  bool pull() const { return options_.combine_path == FA2A_COMBINE_PULL; }
+  /** Over several processes rows are always pushed. */
+  bool pull() const { return options_.combine_path == FA2A_COMBINE_PULL && network == nullptr; }
   bool recordTimings() const { return options_.record_timings != 0; }
   Deadline deadline() const { return Deadline(options_.deadline_ms); }
 
@@ -59,11 +63,19 @@ class Group : public std::enable_shared_from_this<Group> {
   /** Which rank waits at which barrier for whom: the text of a timeout. */
   std::string waitTable() const;
   void requireOpen() const;
+  /** Throws Unavailable in a group over several processes. */
+  void requireOneProcess(const char* what) const;
+  /** Polls until the event is done; false after the deadline. Throws when a device or the network failed. */
+  bool waitFor(cudaEvent_t event, const Deadline& deadline, int32_t rank);
+  /** After a failure of the network: its memory goes back, the process stays alive. Under the lock. */
+  void giveUp();
 
   std::vector<std::shared_ptr<Rank>> ranks;
   std::mutex mutex;
   bool usable = true;
   bool closed = false;
+  /** Null when all ranks are here. */
+  std::unique_ptr<Network> network;
   int64_t reallocations = 0;
   /** Set between fa2a_graph_begin and fa2a_graph_end. */
   std::shared_ptr<GraphState> capture;
@@ -86,6 +98,8 @@ class Operation {
 
   /** Runs `body(local, rank)` for every local rank on its device, as one timed phase. */
   void phase(const char* name, const std::function<void(size_t, Rank&)>& body, bool waiting = false);
+  /** Times what `body` enqueues on `stream`, as one phase of a rank. */
+  void timed(const Rank& rank, cudaStream_t stream, const char* name, bool waiting, const std::function<void()>& body);
   /** Nothing after it starts on any rank before everything before it is done on all ranks. */
   void barrier(const char* name);
   unsigned blocks(Work work, const Rank& rank, int64_t needed) const {

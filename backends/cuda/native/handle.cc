@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "layout.h"
+#include "network.h"
 
 namespace fa2a {
 
@@ -27,25 +28,62 @@ bool overflowed(const HandleState& handle, size_t local) {
   return hasBudget(handle) && rank.pinned.report->wantedRows > handle.budget();
 }
 
+/** The slots of one source's tokens: all of them, or of another node's source those that came here. */
+struct Source {
+  int32_t rank;
+  std::vector<int32_t> tokens;
+  /** [tokens, topk]. */
+  std::vector<int32_t> experts;
+  std::vector<int32_t> rows;
+};
+
+/** Every source that this node knows, ascending. */
+std::vector<Source> sources(HandleState& handle) {
+  std::vector<Source> all;
+  const auto topk = static_cast<size_t>(handle.meta.topk);
+  for (RankHandleState& own : handle.ranks) {
+    const auto fetch = [&](const int32_t* from, size_t count) {
+      std::vector<int32_t> to(count);
+      if (count > 0) own.rank->download(to.data(), from, count * sizeof(int32_t));
+      return to;
+    };
+    const auto slots = static_cast<size_t>(own.numTokens) * topk;
+    Source mine = {own.rank->rank, {}, fetch(own.slotExpert, slots), fetch(own.slotRow, slots)};
+    for (int32_t token = 0; token < own.numTokens; token++) mine.tokens.push_back(token);
+    all.push_back(std::move(mine));
+    if (own.network == nullptr) continue;
+    const NodeRows& received = own.network->received;
+    for (size_t node = 0; node < received.count.size(); node++) {
+      const auto rows = static_cast<size_t>(received.count[node]);
+      const int64_t first = received.first[node];
+      if (rows == 0) continue;
+      const int32_t rail = static_cast<int32_t>(node) * handle.meta.ranks_per_node + own.rank->rank % handle.meta.ranks_per_node;
+      const int64_t slot = first * handle.meta.topk;
+      all.push_back({rail, fetch(own.network->srcToken + first, rows), fetch(own.network->slotExpert + slot, rows * topk),
+                     fetch(own.network->slotRow + slot, rows * topk)});
+    }
+  }
+  std::sort(all.begin(), all.end(), [](const Source& a, const Source& b) { return a.rank < b.rank; });
+  return all;
+}
+
 /** Slots of every source that did not fit on the destination, by (source, token, slot or expert): design 2.7. */
 std::vector<int32_t> cutSlots(HandleState& handle, size_t local) {
   if (handle.uploaded) return handle.ranks[local].cut;
   std::vector<int32_t> cut;
   if (!overflowed(handle, local)) return cut;
   const int32_t dst = handle.ranks[local].rank->rank, topk = handle.meta.topk, perRank = handle.expertsPerRank();
-  for (RankHandleState& source : handle.ranks) {
-    std::vector<int32_t> experts(static_cast<size_t>(source.numTokens) * static_cast<size_t>(topk)), rows(experts.size());
-    if (experts.empty()) continue;
-    source.rank->download(experts.data(), source.slotExpert, experts.size() * sizeof(int32_t));
-    source.rank->download(rows.data(), source.slotRow, rows.size() * sizeof(int32_t));
-    for (int32_t token = 0; token < source.numTokens; token++) {
-      const size_t first = static_cast<size_t>(token) * static_cast<size_t>(topk);
+  for (const Source& source : sources(handle)) {
+    const std::vector<int32_t>& experts = source.experts;
+    const std::vector<int32_t>& rows = source.rows;
+    for (size_t at = 0; at < source.tokens.size(); at++) {
+      const size_t first = at * static_cast<size_t>(topk);
       std::vector<int32_t> slots;
       int32_t rankRow = -1;
       for (int32_t slot = 0; slot < topk; slot++) {
-        const size_t at = first + static_cast<size_t>(slot);
-        if (experts[at] < 0 || experts[at] / perRank != dst) continue;
-        if (rows[at] >= 0) rankRow = rows[at];
+        const size_t place = first + static_cast<size_t>(slot);
+        if (experts[place] < 0 || experts[place] / perRank != dst) continue;
+        if (rows[place] >= 0) rankRow = rows[place];
         slots.push_back(slot);
       }
       const auto expertOf = [&](int32_t slot) { return experts[first + static_cast<size_t>(slot)]; };
@@ -55,7 +93,7 @@ std::vector<int32_t> cutSlots(HandleState& handle, size_t local) {
       for (const int32_t slot : slots) {
         const int32_t row = handle.hybrid() ? rows[first + static_cast<size_t>(slot)] : rankRow;
         if (row < handle.budget()) continue;
-        cut.insert(cut.end(), {source.rank->rank, token, slot, expertOf(slot)});
+        cut.insert(cut.end(), {source.rank, source.tokens[at], slot, expertOf(slot)});
       }
     }
   }
@@ -145,6 +183,7 @@ void checkUpload(const Group& group, const fa2a_handle_meta& meta, const HandleS
 std::shared_ptr<HandleState> uploadHandle(Group& group, const fa2a_handle_meta& meta, const fa2a_handle_sizes* sizes,
                                           const fa2a_handle_arrays* arrays) {
   group.requireOpen();
+  group.requireOneProcess("handle upload");
   if (meta.num_ranks != group.numRanks() || meta.ranks_per_node != group.ranksPerNode()) {
     failArgument("handle", format("%d ranks, %d per node", group.numRanks(), group.ranksPerNode()),
                  format("%d, %d", meta.num_ranks, meta.ranks_per_node), "use a group of the same shape");

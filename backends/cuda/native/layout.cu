@@ -4,6 +4,7 @@
 
 #include "../kernels/layout.cuh"
 #include "launch.h"
+#include "network.h"
 
 namespace fa2a {
 
@@ -164,6 +165,7 @@ void countAndExchange(Operation& operation, HandleState& handle, const ArenaLayo
   scanTiles(operation, handle, layout, {});
   if (publish) publish();
   operation.barrier("counts");
+  if (group.network != nullptr) gatherCounts(operation, handle, layout);
   operation.phase("offsets", [&](size_t local, Rank& rank) {
     RankHandleState& own = handle.ranks[local];
     const int alignment = static_cast<int>(handle.hybrid() ? handle.meta.pad_multiple : handle.meta.expert_alignment);
@@ -189,7 +191,7 @@ void link(Operation& operation, HandleState& handle, const ArenaLayout& layout, 
   if (own.numTokens == 0) return;
   const kernels::LinkArgs args = {handle.shape(local),
                                   operation.group().arenas(local, layout),
-                                  own.send,
+                                  pushLists(own),
                                   handle.groups(),
                                   newRouting ? own.slotExpert : nullptr,
                                   weights,
@@ -214,6 +216,7 @@ void placeAndLink(Operation& operation, HandleState& handle, const ArenaLayout& 
       const kernels::ListArgs lists = {shape, handle.budget(), own.slotExpert, own.slotRow, own.send};
       const int64_t slots = int64_t{own.numTokens} * shape.topk;
       launch("makeLists", kernels::makeLists, blocksFor(operation, rank, slots), THREADS, 0, rank.comm, lists);
+      if (own.network != nullptr) mergeNodes(operation, handle, layout, local, rank);
     }
     link(operation, handle, layout, local, rank,
          topkWeights.empty() ? nullptr : static_cast<const float*>(topkWeights[local].data), true);
@@ -227,6 +230,29 @@ void placeAndLink(Operation& operation, HandleState& handle, const ArenaLayout& 
                                   handle.wideIds};
     launch("padRows", kernels::padRows, blocksFor(operation, rank, own.numRows), THREADS, 0, rank.comm, pad);
   });
+}
+
+void linkRelay(Operation& operation, HandleState& handle, const ArenaLayout& layout, size_t local, Rank& rank, bool weights) {
+  const RankHandleState& own = handle.ranks[local];
+  const RankNetwork& net = *own.network;
+  kernels::Shape shape = handle.shape(local);
+  shape.numTokens = static_cast<int>(net.received.total);
+  const kernels::ListArgs lists = {shape, handle.budget(), net.slotExpert, net.slotRow, net.relay};
+  const int64_t slots = int64_t{shape.numTokens} * shape.topk;
+  launch("makeLists", kernels::makeLists, blocksFor(operation, rank, slots), THREADS, 0, rank.comm, lists);
+  // Rows come back to staging memory behind the rank's own tokens.
+  const kernels::LinkArgs link = {shape,
+                                  operation.group().arenas(local, layout),
+                                  net.relay,
+                                  handle.groups(),
+                                  net.slotExpert,
+                                  weights ? reinterpret_cast<const float*>(net.weights) : nullptr,
+                                  handle.wideIds,
+                                  net.srcRank,
+                                  net.srcToken,
+                                  own.numTokens};
+  const int64_t entries = int64_t{shape.numTokens} * shape.width;
+  launch("linkRows", kernels::linkRows, blocksFor(operation, rank, entries), THREADS, 0, rank.comm, link);
 }
 
 void linkOnly(Operation& operation, HandleState& handle, const ArenaLayout& layout) {

@@ -34,6 +34,8 @@ void countAndExchange(Operation& operation, HandleState& handle, const ArenaLayo
 /** Rows of every slot, send lists, and the destinations' view of them. */
 void placeAndLink(Operation& operation, HandleState& handle, const ArenaLayout& layout,
                   const std::vector<Input>& topkWeights, const std::vector<DispatchOutputs>& outputs);
+/** A relay's lists of the slots it was told, and the destinations' view of its rows. */
+void linkRelay(Operation& operation, HandleState& handle, const ArenaLayout& layout, size_t local, Rank& rank, bool weights);
 /** The destinations' view alone, from send lists that are there. */
 void linkOnly(Operation& operation, HandleState& handle, const ArenaLayout& layout);
 /** Writes every rank's view into all arenas. */

@@ -63,6 +63,8 @@ struct EventState {
   std::weak_ptr<HandleState> handle;
 };
 
+struct RankNetwork;
+
 /** The part of a handle that lives with one rank. */
 struct RankHandleState {
   std::shared_ptr<Rank> rank;
@@ -83,6 +85,8 @@ struct RankHandleState {
   PinnedReport pinned;
   /** Uploaded handles bring their list of cut slots. */
   std::vector<int32_t> cut;
+  /** Groups over several processes. */
+  std::shared_ptr<RankNetwork> network;
 };
 
 struct HandleState {

@@ -1,7 +1,7 @@
 // How an operation is enqueued: streams, barriers, inputs and waiting.
 #include <algorithm>
 
-#include "group.h"
+#include "network.h"
 
 namespace fa2a {
 
@@ -12,6 +12,7 @@ Operation::Operation(Group& group, const char* name, const fa2a_stream_options& 
   event_->operation = name;
   event_->ranks = group.ranks;
   event_->group = group.weak_from_this();
+  if (group.network != nullptr) group.network->begin();
   if (capturing()) return;
   // The comm streams start after the given event, or after what the caller's compute streams hold now.
   EventState* previous = options.previous_event == nullptr ? nullptr : stateOf(options.previous_event).get();
@@ -40,6 +41,17 @@ void Operation::phase(const char* name, const std::function<void(size_t, Rank&)>
     body(local, rank);
     if (timed) event_->phases.back().end.record(rank.comm);
   }
+}
+
+void Operation::timed(const Rank& rank, cudaStream_t stream, const char* name, bool waiting,
+                      const std::function<void()>& body) {
+  const bool timed = group_.recordTimings() && !capturing();
+  if (timed) {
+    event_->phases.push_back({rank.rank, name, waiting, Event(rank.device, true), Event(rank.device, true)});
+    event_->phases.back().start.record(stream);
+  }
+  body();
+  if (timed) event_->phases.back().end.record(stream);
 }
 
 void Operation::barrier(const char* name) {
@@ -80,7 +92,7 @@ void Operation::wait() {
   }
   const Deadline deadline = group_.deadline();
   for (size_t local = 0; local < marks.size(); local++) {
-    if (waitFor(marks[local].get(), deadline, group_.ranks[local]->rank)) continue;
+    if (group_.waitFor(marks[local].get(), deadline, group_.ranks[local]->rank)) continue;
     group_.usable = false;
     failMessage(FA2A_TIMEOUT,
                 format("%s: expected the devices to be done within %lld ms, received no answer from rank %d; look for "
@@ -110,7 +122,8 @@ void waitEvent(EventState& event, const Deadline& deadline) {
     const int32_t rank = event.ranks[local]->rank;
     const auto group = event.group.lock();
     try {
-      if (waitFor(event.done[local].get(), deadline, rank)) continue;
+      const cudaEvent_t done = event.done[local].get();
+      if (group != nullptr ? group->waitFor(done, deadline, rank) : waitFor(done, deadline, rank)) continue;
     } catch (const Failure&) {
       if (group != nullptr) group->usable = false;
       throw;

@@ -1,5 +1,6 @@
 /*
- * fused-a2a native library: MoE dispatch and combine on the GPUs of one host. Plain C, no Node.
+ * fused-a2a native library: MoE dispatch and combine on the GPUs of one host, or of several
+ * through NCCL. Plain C, no Node.
  *
  * Words are those of docs/design.md section 1. "local rank i" is the i-th entry of the group's local_ranks; every array
  * argument "[local]" has one entry per local rank in that order.
@@ -37,7 +38,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a struct below changes its layout; fa2a_abi_version() tells what the library was built with. */
-#define FA2A_ABI_VERSION 1
+#define FA2A_ABI_VERSION 2
 
 /* ---- Errors: the codes and the grammar of core/errors.ts ---- */
 
@@ -138,6 +139,22 @@ FA2A_API fa2a_code fa2a_device(int32_t device, fa2a_device_info* info, fa2a_erro
 /* can_access[i * num_devices + j] = 1 when device i reaches the memory of device j (1 on the diagonal). */
 FA2A_API fa2a_code fa2a_peer_matrix(int32_t num_devices, uint8_t* can_access, fa2a_error* error);
 
+typedef struct fa2a_nccl_info {
+  int32_t found;
+  int32_t version; /* 10000 * major + 100 * minor + patch */
+  char path[512];
+  char tried[4096]; /* one line per place: what was there */
+} fa2a_nccl_info;
+
+/* BLOCKS. Looks for NCCL, which groups over several processes need (docs/clusters.md has the places). */
+FA2A_API fa2a_code fa2a_nccl(fa2a_nccl_info* info, fa2a_error* error);
+
+/* Bytes of the network id of one rail. */
+#define FA2A_NETWORK_ID_BYTES 128
+/* BLOCKS. Made by one process for all of a new group: `id` receives num_rails * FA2A_NETWORK_ID_BYTES bytes, num_rails =
+ * ranks_per_node. Bring it to the other processes; an id serves one group. */
+FA2A_API fa2a_code fa2a_network_id(int32_t num_rails, uint8_t* id, fa2a_error* error);
+
 /* ---- Emulated build only; the CUDA build answers FA2A_UNAVAILABLE ---- */
 
 /* Process-wide; applies to groups created afterwards. Zero-filled fields mean the default in parentheses. */
@@ -166,8 +183,8 @@ typedef enum fa2a_combine_path {
 typedef struct fa2a_group_options {
   int32_t num_ranks;
   int32_t ranks_per_node; /* (num_ranks) must divide num_ranks; fixes the reduction tree (design 2.4) */
-  int32_t num_local_ranks; /* (num_ranks) fewer needs a network (several hosts), which is FA2A_UNAVAILABLE for now */
-  const int32_t* local_ranks; /* [local] ascending; NULL = 0..num_local_ranks-1 */
+  int32_t num_local_ranks; /* (num_ranks) fewer = a group over several processes: exactly the ranks of one node here */
+  const int32_t* local_ranks; /* [local] ascending, without gaps; NULL = 0..num_local_ranks-1 */
   const int32_t* devices; /* [local] device of each local rank, several ranks may share one; NULL = spread in blocks */
   int32_t num_sms; /* (24) cap for what crosses links, on every rank; results never depend on any of these caps */
   int32_t num_sms_dispatch; /* (num_sms) */
@@ -178,9 +195,17 @@ typedef struct fa2a_group_options {
   fa2a_combine_path combine_path; /* (push) */
   int32_t record_timings; /* (0) 1 = phases of every operation are timed (fa2a_event_phases) */
   int64_t deadline_ms; /* (0 = 60 000) longest wait of any BLOCKS call; -1 = none */
+  const uint8_t* network_id; /* several processes: of fa2a_network_id, the same in each; else NULL */
+  int64_t network_id_bytes;
 } fa2a_group_options;
 
-/* BLOCKS. Creates streams, enables peer access, builds the tables. */
+/* BLOCKS. Creates streams, enables peer access, builds the tables.
+ *
+ * Over several processes every process creates the group at the same time, drives one node, and calls the same operations
+ * with the same settings in the same order (the caller sees to that before it calls). A new dispatch then always waits
+ * once for the counts; combine_path is push; graphs and fa2a_handle_upload are FA2A_UNAVAILABLE. When another process
+ * fails, waits end with FA2A_BACKEND_FAILURE or FA2A_TIMEOUT, the communicators are aborted and the communication memory
+ * is given back: close the group, the process goes on. */
 FA2A_API fa2a_code fa2a_group_create(const fa2a_group_options* options, fa2a_group** group, fa2a_error* error);
 /* BLOCKS. Waits for everything enqueued (at most the deadline) and gives the memory that no tensor or handle uses back.
  * The pointer is invalid afterwards; tensors, handles and events stay valid (downloads work). */
@@ -197,6 +222,19 @@ typedef enum fa2a_stream { FA2A_STREAM_COMM = 0, FA2A_STREAM_COMPUTE = 1 } fa2a_
  * holds when they are called; unless async_finish is set the compute stream waits for them. */
 FA2A_API fa2a_code fa2a_group_stream(fa2a_group* group, int32_t local, fa2a_stream which, void** stream,
                                      fa2a_error* error);
+
+/* What one local rank has sent over the network, since the group was made. */
+typedef struct fa2a_network_info {
+  int64_t rows_dispatched; /* one per (token, other node) */
+  int64_t rows_combined; /* one per (token of another node, this node) */
+  int64_t row_bytes; /* bytes of those rows: x, scales, weights and probs */
+  int64_t metadata_bytes; /* where the rows go: once per new dispatch and row */
+  int64_t count_bytes; /* tables of counts: once per new dispatch */
+} fa2a_network_info;
+FA2A_API fa2a_code fa2a_group_network(fa2a_group* group, int32_t local, fa2a_network_info* info, fa2a_error* error);
+/* Ends every wait for other processes at once, from any thread and while another call is in the group: for a caller that
+ * knows that one of them is gone. The group must then be closed. */
+FA2A_API fa2a_code fa2a_group_abort(fa2a_group* group, fa2a_error* error);
 
 /* ---- Communication memory (design 2.8) ---- */
 

@@ -7,19 +7,9 @@ namespace selftest {
 
 namespace {
 
-using Bytes = std::vector<std::vector<uint8_t>>;
-
 fa2a_array hostArray(fa2a_dtype dtype, int64_t rows, int64_t columns, const void* data) { return {nullptr, data, dtype, rows, columns}; }
 
-/** Rows to combine, biases, weights and probs for a layout. */
-struct CombineInput {
-  fa2a_dtype dtype;
-  int64_t hidden;
-  Bytes rows;
-  std::vector<Bytes> bias;
-  Bytes weights;
-  std::vector<std::vector<uint32_t>> probs;
-};
+}  // namespace
 
 CombineInput drawCombine(const reference::Case& test, const reference::Layout& layout, Random& random, bool specials) {
   CombineInput input;
@@ -41,11 +31,6 @@ CombineInput drawCombine(const reference::Case& test, const reference::Layout& l
   }
   return input;
 }
-
-struct CombineArrays {
-  std::vector<fa2a_array> x, weights, probs;
-  std::vector<std::vector<fa2a_array>> bias;
-};
 
 CombineArrays arraysOf(const reference::Case& test, const CombineInput& input) {
   CombineArrays arrays;
@@ -82,6 +67,8 @@ void checkCombined(const reference::Case& test, const reference::Layout& layout,
     }
   }
 }
+
+namespace {
 
 /** The handle through the host and back. */
 Handle reupload(fa2a_group* group, fa2a_handle* handle, int ranks) {

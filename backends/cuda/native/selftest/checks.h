@@ -4,6 +4,25 @@
 
 namespace selftest {
 
+using Bytes = std::vector<std::vector<uint8_t>>;
+
+/** Rows to combine, biases, weights and probs for a layout, for all ranks. */
+struct CombineInput {
+  fa2a_dtype dtype;
+  int64_t hidden;
+  Bytes rows;
+  std::vector<Bytes> bias;
+  Bytes weights;
+  std::vector<std::vector<uint32_t>> probs;
+};
+struct CombineArrays {
+  std::vector<fa2a_array> x, weights, probs;
+  std::vector<std::vector<fa2a_array>> bias;
+};
+CombineInput drawCombine(const reference::Case& test, const reference::Layout& layout, Random& random, bool specials);
+CombineArrays arraysOf(const reference::Case& test, const CombineInput& input);
+void checkCombined(const reference::Case& test, const reference::Layout& layout, const CombineInput& input, const Combined& out);
+
 struct CheckOptions {
   int maxTokens = 40;
   bool specials = true;
@@ -23,5 +42,9 @@ void checkGraph(fa2a_group* group, int ranks, int ranksPerNode, Random& random);
 void checkDeadline(fa2a_group* group, int stalledRank);
 /** Every refusal that the header promises. */
 void checkRefusals(fa2a_group* group, int ranks);
+/** Random cases on a group of `nodes` parts, each driven by a thread of its own, that talk through NCCL. */
+void checkNodes(int nodes, int ranksPerNode, int cases, Random& random, int maxTokens);
+/** A part that never comes, one that goes, and an abort: each ends the other's wait, and the process goes on. */
+void checkNodeFailures();
 
 }  // namespace selftest

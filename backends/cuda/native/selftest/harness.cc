@@ -202,14 +202,15 @@ void checkDispatched(const reference::Case& test, const reference::Layout& layou
   }
 }
 
-void checkHandle(const reference::Case& test, const reference::Layout& layout, fa2a_handle* handle) {
+void checkHandle(const reference::Case& test, const reference::Layout& layout, fa2a_handle* handle, int first,
+                 int count) {
   const bool hybrid = test.kind == FA2A_HYBRID_EP;
   const int width = hybrid ? test.topk : std::min(test.topk, test.ranks);
-  for (int rank = 0; rank < test.ranks; rank++) {
+  for (int rank = first; rank < first + (count == 0 ? test.ranks : count); rank++) {
     const auto r = static_cast<size_t>(rank);
     const reference::Destination& own = layout.at[r];
     fa2a_handle_sizes sizes;
-    FA2A_CALL(fa2a_handle_sizes_of, handle, rank, &sizes);
+    FA2A_CALL(fa2a_handle_sizes_of, handle, rank - first, &sizes);
     const auto entries = static_cast<size_t>(sizes.num_tokens * sizes.num_entries);
     std::vector<int32_t> sendRank(entries), sendRow(entries), sendExpert(entries), sendSlot(entries);
     std::vector<int32_t> srcRank(static_cast<size_t>(sizes.num_rows)), srcToken(srcRank.size());
@@ -218,7 +219,7 @@ void checkHandle(const reference::Case& test, const reference::Layout& layout, f
     const fa2a_handle_arrays arrays = {sendRank.data(), sendRow.data(), hybrid ? sendExpert.data() : nullptr,
                                        hybrid ? sendSlot.data() : nullptr, srcRank.data(), srcToken.data(),
                                        padded.data(), counts.data(), cut.data()};
-    FA2A_CALL(fa2a_handle_download, handle, rank, &arrays);
+    FA2A_CALL(fa2a_handle_download, handle, rank - first, &arrays);
     // The source's lists, from the destinations' rows.
     std::vector<int32_t> wantRank(static_cast<size_t>(test.tokens[r] * width), -1), wantRow = wantRank, wantExpert = wantRank,
                                                                                     wantSlot = wantRank;

@@ -108,6 +108,7 @@ void expectWords(const char* what, int rank, const std::vector<T>& wanted, const
 }
 
 void checkDispatched(const reference::Case& test, const reference::Layout& layout, const Dispatched& out, bool wide, bool newRouting);
-void checkHandle(const reference::Case& test, const reference::Layout& layout, fa2a_handle* handle);
+/** A handle that holds `count` ranks from `first` on; 0 = all. */
+void checkHandle(const reference::Case& test, const reference::Layout& layout, fa2a_handle* handle, int first = 0, int count = 0);
 
 }  // namespace selftest

@@ -4,6 +4,7 @@
 //   selftest stress [--seeds N] [--seed S] [--weak 1]     emulated build: shuffled schedules, poison, one slow device
 //   selftest graph                                        capture and replay
 //   selftest deadline                                     emulated build: a device that stops
+//   selftest nodes                                        groups over several processes (threads here), through NCCL
 //   selftest bench [--tokens 4096 --hidden 7168 --topk 8 --experts 256 ...]          times of every kernel (a GPU)
 //   selftest devices                                      what is there
 #include <cstdlib>
@@ -177,6 +178,26 @@ int deadlines() {
   return 0;
 }
 
+int nodes(const Options& options) {
+  const auto seed = static_cast<uint64_t>(option(options, "seed", 1));
+  const auto cases = static_cast<int>(option(options, "cases", 6));
+  const auto maxTokens = static_cast<int>(option(options, "tokens", 40));
+  const std::pair<int, int> shapes[] = {{2, 4}, {4, 2}, {2, 1}, {3, 2}};
+  for (const auto& [count, perNode] : shapes) {
+    fa2a_emulation machine = {};
+    machine.poison = 1;
+    machine.compute_major = perNode == 2 ? 8 : 9;
+    configure(machine);
+    Random random(seed * 31 + static_cast<uint64_t>(count));
+    checkNodes(count, perNode, cases, random, maxTokens);
+  }
+  Random random(seed);
+  checkNodes(2, 2, 1, random, static_cast<int>(option(options, "large", 1500)));
+  checkNodeFailures();
+  std::printf("nodes: 2x4, 4x2, 2x1, 3x2 ranks, %d cases each, a large one and failures: all as expected\n", cases);
+  return 0;
+}
+
 int devices() {
   fa2a_driver_info driver;
   FA2A_CALL(fa2a_driver, &driver);
@@ -205,9 +226,10 @@ int main(int argc, char** argv) {
     if (command == "stress") return stress(options);
     if (command == "graph") return graphs(options);
     if (command == "deadline") return deadlines();
+    if (command == "nodes") return nodes(options);
     if (command == "devices") return devices();
     if (command == "bench") return bench(options);
-    std::fprintf(stderr, "selftest: expected check, stress, graph, deadline, bench or devices, received '%s'\n", command.c_str());
+    std::fprintf(stderr, "selftest: expected check, stress, graph, deadline, nodes, bench or devices, received '%s'\n", command.c_str());
     return 2;
   } catch (const std::exception& error) {
     std::printf("FAIL %s\n", error.what());
