@@ -8,7 +8,7 @@ import type { Tensor } from "../../core/tensor.ts";
 import { settings } from "./data.ts";
 
 const RANKS = 8;
-const TOKENS = 4608;
+const TOKENS = 5120;
 const HIDDEN = 7168;
 const ENOUGH = freemem() > 7 * 2 ** 30;
 
