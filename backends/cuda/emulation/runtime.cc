@@ -108,7 +108,7 @@ bool runLaunch(Launch& launch, int onDevice) {
 bool runSomeBlock() {
   if (running.empty()) return false;
   size_t pick = nextRandom() % running.size();
-  if (running[pick].block->slow && !chance(16)) pick = nextRandom() % running.size();
+  for (int tries = 0; tries < 8 && running[pick].block->slow && !chance(16); tries++) pick = nextRandom() % running.size();
   RunningBlock& entry = running[pick];
   if (!runBlock(*entry.block)) return true;
   entry.launch->doneBlocks++;
@@ -135,15 +135,16 @@ bool drain() {
   if (!failureText.empty()) return false;
   try {
     std::vector<Stream*> order(streams.begin(), streams.end());
-    unsigned slowTurns = 0;
+    constexpr unsigned SLOW_TURNS = 400;
+    unsigned slowWaits = 0;
     for (;;) {
       bool progress = false;
       if (shuffled()) {
         for (size_t i = order.size(); i > 1; i--) std::swap(order[i - 1], order[nextRandom() % i]);
       }
       for (Stream* stream : order) {
-        const bool wait = shuffled() && stream->device == machine.slowDevice && !running.empty() && slowTurns++ % 8 != 0;
-        if (wait) continue;
+        // The slow device hardly moves while any other can.
+        if (shuffled() && stream->device == machine.slowDevice && slowWaits < SLOW_TURNS) continue;
         if (shuffled() && chance(3)) {
           progress |= !stream->queue.empty() && !stalled(*stream);
           continue;
@@ -156,6 +157,14 @@ bool drain() {
       if (shuffled()) {
         const uint64_t turns = 1 + nextRandom() % 8;
         for (uint64_t i = 0; i < turns; i++) progress |= runSomeBlock();
+      }
+      if (progress && slowWaits < SLOW_TURNS) {
+        slowWaits++;
+      } else if (!progress && slowWaits < SLOW_TURNS) {
+        slowWaits = SLOW_TURNS;
+        continue;
+      } else if (chance(64)) {
+        slowWaits = 0;
       }
       if (!progress && running.empty()) break;
     }

@@ -12,20 +12,27 @@ namespace {
 
 /** Sizes of one class are reused for each other: 256 bytes steps, from 1 MiB on steps of 1/8 of the size. */
 size_t blockSize(size_t bytes) {
+#ifdef __SANITIZE_ADDRESS__
+  // A block may be freed while work on it is still enqueued, so free blocks cannot be closed; but a block that is only
+  // reused for its own size has an end that can be watched all the time.
+  if (bytes > 0) return bytes;
+#endif
   size_t step = 256;
   while (step * 8 < bytes && bytes >= (size_t{1} << 20)) step *= 2;
   return bytes == 0 ? 256 : (bytes + step - 1) / step * step;
 }
 
-/** With AddressSanitizer (emulated build) the unused end of a block, and all of a free one, may not be touched. */
-void setUsable(void* data, size_t usable, size_t blockBytes) {
+/** With AddressSanitizer (emulated build) the rest of the allocation behind a block may not be touched. */
+void closeEnd(void* data, size_t bytes, bool closed) {
 #ifdef __SANITIZE_ADDRESS__
-  ASAN_UNPOISON_MEMORY_REGION(data, usable);
-  ASAN_POISON_MEMORY_REGION(static_cast<char*>(data) + usable, blockBytes - usable);
+  const size_t allocated = (bytes + 255) / 256 * 256;
+  char* end = static_cast<char*>(data) + bytes;
+  if (closed) ASAN_POISON_MEMORY_REGION(end, allocated - bytes);
+  if (!closed) ASAN_UNPOISON_MEMORY_REGION(end, allocated - bytes);
 #else
   (void)data;
-  (void)usable;
-  (void)blockBytes;
+  (void)bytes;
+  (void)closed;
 #endif
 }
 
@@ -47,7 +54,6 @@ Memory Pool::take(size_t bytes, bool ofComm) {
     freeTotal_ -= static_cast<int64_t>(wanted);
     lock.unlock();
     if (used.get() != nullptr) check(cudaStreamWaitEvent(comm_, used.get(), 0), "cudaStreamWaitEvent", rank_);
-    setUsable(data, bytes, wanted);
     return Memory(shared_from_this(), data, bytes, wanted, ofComm);
   }
   lock.unlock();
@@ -70,7 +76,7 @@ Memory Pool::take(size_t bytes, bool ofComm) {
   lock.lock();
   total_ += static_cast<int64_t>(wanted);
   lock.unlock();
-  setUsable(data, bytes, wanted);
+  closeEnd(data, wanted, true);
   return Memory(shared_from_this(), data, bytes, wanted, ofComm);
 }
 
@@ -85,7 +91,6 @@ void Pool::put(void* data, size_t blockBytes, bool ofComm) {
       entry.usedByCompute = Event();
     }
   }
-  setUsable(data, 0, blockBytes);
   std::lock_guard lock(mutex_);
   free_.emplace(blockBytes, std::move(entry));
   freeTotal_ += static_cast<int64_t>(blockBytes);
@@ -101,7 +106,7 @@ void Pool::trim() {
   }
   OnDevice on(device_);
   for (auto& [bytes, entry] : gone) {
-    setUsable(entry.data, bytes, bytes);
+    closeEnd(entry.data, bytes, false);
     cudaFree(entry.data);
   }
 }

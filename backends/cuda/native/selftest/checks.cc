@@ -241,6 +241,10 @@ void checkBackToBack(fa2a_group* group, int ranks, int ranksPerNode, int count, 
     CombineInput back;
     CombineArrays arrays;
     Combined sum;
+    /** A second combine right behind the first: nothing but its own barrier keeps the two apart. */
+    CombineInput secondBack;
+    CombineArrays secondArrays;
+    Combined second;
     bool fresh;
     bool kept;
   };
@@ -251,7 +255,7 @@ void checkBackToBack(fa2a_group* group, int ranks, int ranksPerNode, int count, 
   stream.async_finish = 1;
   stream.allocate_on_comm_stream = 1;
   std::vector<std::unique_ptr<Pending>> pending;
-  for (int i = 0; i < count; i += 2) {
+  for (int i = 0; i < count; i += 3) {
     auto one = std::make_unique<Pending>();
     const Pending* repeat = !pending.empty() && random.once(3) ? pending.back().get() : nullptr;
     one->fresh = repeat == nullptr;
@@ -271,6 +275,10 @@ void checkBackToBack(fa2a_group* group, int ranks, int ranksPerNode, int count, 
     one->back = drawCombine(one->test, one->layout, random, options.specials);
     one->arrays = arraysOf(one->test, one->back);
     one->sum = combine(group, one->out.handle.get(), one->arrays.x, one->arrays.weights, one->arrays.probs, one->arrays.bias, stream);
+    one->secondBack = drawCombine(one->test, one->layout, random, options.specials);
+    one->secondArrays = arraysOf(one->test, one->secondBack);
+    one->second = combine(group, one->out.handle.get(), one->secondArrays.x, one->secondArrays.weights, one->secondArrays.probs,
+                          one->secondArrays.bias, stream);
     // Some results are thrown away at once: their memory is reused while the devices may still be busy.
     one->kept = !random.once(4);
     if (!one->kept) {
@@ -283,6 +291,7 @@ void checkBackToBack(fa2a_group* group, int ranks, int ranksPerNode, int count, 
     if (!one->kept) continue;
     checkDispatched(one->test, one->layout, one->out, false, one->fresh);
     checkCombined(one->test, one->layout, one->back, one->sum);
+    checkCombined(one->test, one->layout, one->secondBack, one->second);
   }
 }
 
