@@ -2,7 +2,8 @@ import type { CombineRequest, CombineResult } from "../../core/backend.ts";
 import { nowUs } from "../../core/clock.ts";
 import { checkCombine, checkOut } from "../../core/functions/validate.ts";
 import type { AnyTensor } from "../../core/tensor.ts";
-import { bringHandle, type Context, checkedHandle, localiseHandle, type Prepared } from "./context.ts";
+import type { Contract } from "./cluster/index.ts";
+import { bringHandle, type Context, checkedHandle, localiseHandle, type Prepared, together } from "./context.ts";
 import { deviceEvent, hostEvent, nativeStream, phasesOf } from "./event.ts";
 import { isResident, localise, nativeArrays, refsOf, standIns } from "./inputs.ts";
 import type { NativeCombineInto } from "./native.ts";
@@ -50,7 +51,7 @@ export async function prepareCombine(
   checkOut(self, request.out, x[0].dtype, numTokens, x[0].shape[1]);
   const handle = await bringHandle(context, request.handle);
   const calledUs = nowUs();
-  const made = await addon.combine(group, {
+  const native = {
     ...stream,
     handle: handle.ref,
     x: nativeArrays(x),
@@ -59,14 +60,19 @@ export async function prepareCombine(
     bias0: bias[0] ? nativeArrays(bias[0]) : null,
     bias1: bias[1] ? nativeArrays(bias[1]) : null,
     into: request.into === undefined ? null : intoOf(owner, request.into),
-  });
+  };
+  const contract = combineContract(request, x, topkWeights, probs);
+  const { made, waits } = await together(context, contract, calledUs, () => addon.combine(group, native));
   const resident = x.some((value) => isResident(owner, value));
   const delivery = new Delivery(owner, resident, made.event, request);
   const outputs = {
     x: delivery.rows("x", made.x),
     topkWeights: made.topkWeights && delivery.put(made.topkWeights),
     probs: made.probs && delivery.put(made.probs),
-    phases: context.recordTimings && !stream.asyncFinish ? await phasesOf(addon, made.event, calledUs) : [],
+    phases: [
+      ...waits,
+      ...(context.recordTimings && !stream.asyncFinish ? await phasesOf(addon, made.event, calledUs) : []),
+    ],
   };
   return {
     work: () => delivery.run(),
@@ -74,6 +80,26 @@ export async function prepareCombine(
       ...outputs,
       event: delivery.touchesHost ? hostEvent(addon, made.event, done) : deviceEvent(addon, made.event),
     }),
+  };
+}
+
+/** What every process must have the same in a combine. Biases may be given here and not there. */
+function combineContract(
+  { handle }: CombineRequest,
+  x: readonly AnyTensor[],
+  topkWeights: readonly AnyTensor[] | null,
+  probs: readonly AnyTensor[] | null,
+): Contract {
+  const { kind, numExperts, topk } = handle.meta;
+  return {
+    operation: "combine",
+    style: kind,
+    dtype: x[0].dtype,
+    hidden: x[0].shape[1],
+    experts: numExperts,
+    topk,
+    weightColumns: topkWeights === null ? 0 : topkWeights[0].shape[1],
+    probs: probs === null ? 0 : 1,
   };
 }
 

@@ -1,7 +1,10 @@
-import type { Group } from "../../core/backend.ts";
+import type { Group, Phase } from "../../core/backend.ts";
 import { InvalidArgument } from "../../core/errors.ts";
 import type { Handle } from "../../core/handle/handle.ts";
+import type { Contract } from "./cluster/index.ts";
+import { native } from "./errors.ts";
 import { CudaHandle, sizesOnly, uploadHandle } from "./handle.ts";
+import type { ClusterLink } from "./link.ts";
 import type { NativeGroup } from "./native.ts";
 import type { TensorOwner } from "./tensor.ts";
 
@@ -11,8 +14,25 @@ export interface Context {
   readonly owner: TensorOwner;
   readonly group: NativeGroup;
   readonly recordTimings: boolean;
+  /** Groups over several processes. */
+  readonly link: ClusterLink | null;
   /** Handles made elsewhere that were uploaded to this group. */
   readonly uploaded: WeakMap<Handle, CudaHandle>;
+}
+
+/**
+ * Calls the library once the other processes, if there are any, are about to do the same. Returns what the call returned
+ * and the wait for them.
+ */
+export async function together<T>(
+  { link, self }: Context,
+  contract: Contract,
+  calledUs: number,
+  call: () => Promise<T>,
+): Promise<{ made: T; waits: Phase[] }> {
+  if (link === null) return { made: await call(), waits: [] };
+  const waits = await link.agree(contract, self.localRanks, calledUs);
+  return { made: await link.run(() => native(call)), waits };
 }
 
 /** What one operation has enqueued: `work` brings outputs to the host, `result` makes the caller's value. */

@@ -2,6 +2,7 @@ import type { DispatchRequest, DispatchResult, RoutingInput } from "../../core/b
 import { nowUs } from "../../core/clock.ts";
 import { checkDispatch, checkOut } from "../../core/functions/validate.ts";
 import type { AnyTensor } from "../../core/tensor.ts";
+import type { Contract } from "./cluster/index.ts";
 import {
   bringHandle,
   type Context,
@@ -9,11 +10,12 @@ import {
   localiseHandle,
   type Prepared,
   requireOwnHandle,
+  together,
 } from "./context.ts";
 import { deviceEvent, hostEvent, nativeStream, phasesOf } from "./event.ts";
 import { makeHandle } from "./handle.ts";
 import { isResident, localise, localiseRouting, nativeArrays, refsOf, standIns } from "./inputs.ts";
-import type { NativeDispatchInto } from "./native.ts";
+import type { NativeArrays, NativeDispatchInto, NativeDispatchRequest } from "./native.ts";
 import { Delivery, freeAll } from "./outputs.ts";
 import { prepareRouting } from "./routing.ts";
 
@@ -64,23 +66,25 @@ export async function prepareDispatch(
   const handle = request.handle && (await bringHandle(context, request.handle));
   const arrays = await routing?.arrays();
   const calledUs = nowUs();
-  const made = await addon
-    .dispatch(group, {
-      ...stream,
-      kind: request.kind === "fused" ? 0 : 1,
-      x: nativeArrays(x),
-      scales: scales && nativeArrays(scales),
-      topkIdx: arrays?.topkIdx ?? null,
-      topkWeights: arrays?.topkWeights ?? null,
-      handle: handle?.ref ?? null,
-      numExperts: settings?.numExperts ?? 0,
-      expertAlignment: settings?.expertAlignment ?? 1,
-      numWorstTokens: settings?.numWorstTokens ?? 0,
-      padMultiple: settings?.padMultiple ?? 1,
-      numPermutedTokens: settings?.numPermutedTokens ?? -1,
-      into: request.into === undefined ? null : intoOf(context, request.into),
-    })
-    .finally(() => arrays?.free());
+  const native = {
+    ...stream,
+    kind: request.kind === "fused" ? 0 : 1,
+    x: nativeArrays(x),
+    scales: scales && nativeArrays(scales),
+    topkIdx: arrays?.topkIdx ?? null,
+    topkWeights: arrays?.topkWeights ?? null,
+    handle: handle?.ref ?? null,
+    numExperts: settings?.numExperts ?? 0,
+    expertAlignment: settings?.expertAlignment ?? 1,
+    numWorstTokens: settings?.numWorstTokens ?? 0,
+    padMultiple: settings?.padMultiple ?? 1,
+    numPermutedTokens: settings?.numPermutedTokens ?? -1,
+    into: request.into === undefined ? null : intoOf(context, request.into),
+  };
+  const contract = dispatchContract(request, x, scales, native);
+  const { made, waits } = await together(context, contract, calledUs, () => addon.dispatch(group, native)).finally(() =>
+    arrays?.free(),
+  );
   const numRows = made.x.map(({ rows }) => rows);
   try {
     checkOut(self, request.out, x[0].dtype, numRows, x[0].shape[1]);
@@ -98,7 +102,10 @@ export async function prepareDispatch(
     topkWeights: made.topkWeights && delivery.put(made.topkWeights),
     probs: made.probs && delivery.put(made.probs, true),
     handle: request.handle ?? makeHandle(owner, made.handle, self.localRanks, sizes),
-    phases: context.recordTimings && !stream.asyncFinish ? await phasesOf(addon, made.event, calledUs) : [],
+    phases: [
+      ...waits,
+      ...(context.recordTimings && !stream.asyncFinish ? await phasesOf(addon, made.event, calledUs) : []),
+    ],
   };
   return {
     work: () => delivery.run(),
@@ -107,6 +114,35 @@ export async function prepareDispatch(
       event: delivery.touchesHost ? hostEvent(addon, made.event, done) : deviceEvent(addon, made.event),
     }),
   };
+}
+
+/** What every process must have the same in a dispatch. */
+function dispatchContract(
+  { kind, handle }: CudaDispatchRequest,
+  x: readonly AnyTensor[],
+  scales: readonly AnyTensor[] | null,
+  native: NativeDispatchRequest,
+): Contract {
+  return {
+    operation: handle === undefined ? "dispatch" : "cached dispatch",
+    style: kind,
+    dtype: x[0].dtype,
+    hidden: x[0].shape[1],
+    scaleColumns: scales === null ? 0 : scales[0].shape[1],
+    experts: handle?.meta.numExperts ?? native.numExperts,
+    topk: handle?.meta.topk ?? columnsOf(native.topkIdx),
+    weights: native.topkWeights === null ? 0 : 1,
+    expertAlignment: native.expertAlignment,
+    numWorstTokens: native.numWorstTokens,
+    padMultiple: native.padMultiple,
+    numPermutedTokens: native.numPermutedTokens,
+  };
+}
+
+/** Columns of arrays on the host; those on a device are known to the library alone. */
+function columnsOf(arrays: NativeArrays | null): number {
+  const first = arrays?.[0];
+  return first !== undefined && "columns" in first ? first.columns : 0;
 }
 
 function intoOf(context: Context, result: DispatchResult): NativeDispatchInto {

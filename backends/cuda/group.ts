@@ -21,7 +21,8 @@ import { deviceEvent } from "./event.ts";
 import { CudaGraph } from "./graph.ts";
 import { isResident, localise, localiseRouting, nativeArrays, standIns } from "./inputs.ts";
 import { deviceLayout } from "./layout.ts";
-import type { NativeAddon, NativeGroup, NativeGroupOptions, NativeMemory } from "./native.ts";
+import type { ClusterLink } from "./link.ts";
+import type { NativeAddon, NativeGroup, NativeGroupOptions, NativeMemory, NativeNetwork } from "./native.ts";
 import { Delivery } from "./outputs.ts";
 import { prepareRouting } from "./routing.ts";
 import { CudaTensor, dtypeIndex, matrixOf, type TensorOwner } from "./tensor.ts";
@@ -41,7 +42,16 @@ export class CudaGroup implements Group {
   readonly #buffers = new Set<BufferMemory>();
   #closing: Promise<void> | null = null;
 
-  constructor(backend: "cuda" | "cuda-emulated", addon: NativeAddon, group: NativeGroup, options: NativeGroupOptions) {
+  readonly #link: ClusterLink | null;
+
+  constructor(
+    backend: "cuda" | "cuda-emulated",
+    addon: NativeAddon,
+    group: NativeGroup,
+    options: NativeGroupOptions,
+    link: ClusterLink | null = null,
+  ) {
+    this.#link = link;
     this.backend = backend;
     this.numRanks = options.numRanks;
     this.ranksPerNode = options.ranksPerNode;
@@ -54,6 +64,7 @@ export class CudaGroup implements Group {
       owner: this.#owner,
       group,
       recordTimings: options.recordTimings !== 0,
+      link,
       uploaded: new WeakMap(),
     };
   }
@@ -152,6 +163,11 @@ export class CudaGroup implements Group {
     return this.#run(() => Promise.all(this.localRanks.map((_, i) => this.#addon.groupMemory(this.#group, i))));
   }
 
+  /** What each local rank has sent to other processes since the group was made; zeros when there are none. */
+  network(): Promise<readonly NativeNetwork[]> {
+    return this.#run(() => Promise.all(this.localRanks.map((_, i) => this.#addon.groupNetwork(this.#group, i))));
+  }
+
   /** A tensor on the device of `rank`, contents undefined. Throws OutOfMemory, InvalidArgument. */
   tensor<D extends DType>(rank: number, dtype: D, shape: readonly number[]): Promise<CudaTensor<D>> {
     return this.#run(async () => {
@@ -205,7 +221,10 @@ export class CudaGroup implements Group {
 
   /** Waits for everything that was called before. Tensors, handles and events stay valid. */
   close(): Promise<void> {
-    this.#closing ??= this.#turns.take(() => native(() => this.#addon.groupClose(this.#group)));
+    this.#closing ??= this.#turns.take(() => {
+      this.#link?.close();
+      return native(() => this.#addon.groupClose(this.#group));
+    });
     return this.#closing;
   }
 

@@ -1,5 +1,6 @@
 import type { GroupOptions } from "../../core/backend.ts";
 import { InvalidArgument } from "../../core/errors.ts";
+import type { ClusterOptions } from "./link.ts";
 import type { NativeEmulation, NativeGroupOptions } from "./native.ts";
 
 export interface CudaOptions {
@@ -19,6 +20,8 @@ export interface CudaOptions {
   readonly numSmsPreprocessing?: number;
   readonly numBlocksPermute?: number;
   readonly numBlocksUnpermute?: number;
+  /** This process is one of several that make up each group; it drives the ranks of one node. */
+  readonly cluster?: ClusterOptions;
   /** How the emulation schedules, for tests; the process's, taken by groups created afterwards. */
   readonly emulation?: NativeEmulation;
 }

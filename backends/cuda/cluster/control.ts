@@ -32,6 +32,8 @@ export class ControlPlane {
   readonly #waiters = new Map<number, Waiter>();
   #sequence = 0;
   #failure: FusedA2AError | null = null;
+  /** Told once when another process is late, stopped or gone, whether or not anybody waits here. */
+  onFailure: ((error: FusedA2AError) => void) | null = null;
 
   constructor(processRank: number, numProcesses: number, meeting: Meeting, deadlineMs: number) {
     this.#processRank = processRank;
@@ -153,7 +155,10 @@ export class ControlPlane {
   }
 
   #fail(error: FusedA2AError): void {
-    this.#failure ??= error;
+    if (this.#failure === null) {
+      this.#failure = error;
+      this.onFailure?.(error);
+    }
     for (const round of this.#rounds.values()) clearTimeout(round.timer);
     this.#rounds.clear();
     for (const sequence of [...this.#waiters.keys()]) this.#settle(sequence, this.#failure);

@@ -1,0 +1,179 @@
+// One process of a group on emulated devices, for tests: it meets the others, runs what it is told and compares its own
+// ranks with the oracle, which simulates the whole group from the same seed. Prints one JSON object per step.
+// Usage: node rank.mjs '{"place":{...},"numRanks":8,"steps":[{"style":"fused",...}, {"sleepMs":100}, {"dieInMs":50}, "stop", "die"]}'
+import { createCudaBackend } from "../../dist/backends/cuda/index.js";
+import { createOracleBackend } from "../../dist/core/oracle/index.js";
+
+const options = JSON.parse(process.argv[2]);
+const { place, numRanks, secret, deadlineMs = 20_000, timeoutMs = 20_000 } = options;
+const ranksPerNode = numRanks / place.numProcesses;
+const say = (what) => process.stdout.write(`${JSON.stringify(what)}\n`);
+
+const backend = await createCudaBackend({ emulated: true, cluster: { place, secret, timeoutMs, deadlineMs } });
+const oracle = await createOracleBackend().createGroup({ numRanks, ranksPerNode });
+let group = null;
+try {
+  group = await backend.createGroup({ numRanks, ranksPerNode });
+  say({ met: group.localRanks });
+  // Counts operations alone: the processes draw the same data whatever else they do.
+  let sequence = 0;
+  for (const step of options.steps) {
+    try {
+      if (step === "stop") process.kill(process.pid, "SIGSTOP");
+      else if (step === "die") process.kill(process.pid, "SIGKILL");
+      else if (step.dieInMs) setTimeout(() => process.kill(process.pid, "SIGKILL"), step.dieInMs);
+      else if (step.stopInMs) setTimeout(() => process.kill(process.pid, "SIGSTOP"), step.stopInMs);
+      else if (step.sleepMs) await new Promise((resolve) => setTimeout(resolve, step.sleepMs));
+      else say({ done: sequence, ...(await run({ seed: ++sequence, ...step })) });
+    } catch (error) {
+      if (error.code === undefined) throw error;
+      say({ code: error.code, message: error.message });
+      // After a lost process the memory goes back soon after the call has failed.
+      let reserved = 1;
+      for (let turn = 0; turn < 50 && reserved > 0; turn++) {
+        await new Promise((resolve) => setTimeout(resolve, 10));
+        reserved = (await group.memory()).reduce((total, one) => total + one.reserved, 0);
+      }
+      say({ reserved });
+    }
+  }
+  await group.close();
+} catch (error) {
+  say({ code: error.code, message: error.message });
+}
+// Still alive: the event loop turns, and an ordinary group works.
+const alone = await createCudaBackend({ emulated: true });
+const other = await alone.createGroup({ numRanks: 2 });
+await other.close();
+await alone.close();
+await backend.close().catch((error) => say({ closing: error.message }));
+say({ alive: true });
+
+async function run(step) {
+  const { style = "fused", tokens = 23, hidden = 24, numExperts = 16, topk = 4, dtype = "bf16", settings = {} } = step;
+  const next = random(step.seed);
+  const all = Array.from({ length: numRanks }, (_, rank) => rank);
+  // Ranks hold different numbers of tokens; one holds none.
+  const counts = all.map((rank) => (rank === 1 ? 0 : tokens + rank));
+  const x = counts.map((rows) => rowsOf(dtype, rows, hidden, next));
+  const scales = dtype === "fp8e4m3" ? counts.map((rows) => rowsOf("fp32", rows, 1, next)) : null;
+  const topkIdx = counts.map((rows) => choices(rows, topk, numExperts, next));
+  const topkWeights = counts.map((rows) => rowsOf("fp32", rows, topk, next));
+  const request = {
+    kind: style,
+    x,
+    scales,
+    routing: { topkIdx, topkWeights },
+    settings: {
+      numExperts,
+      expertAlignment: 4,
+      numWorstTokens: 0,
+      padMultiple: style === "fused" ? 1 : 8,
+      numPermutedTokens: null,
+      ...settings,
+    },
+  };
+  const local = (values) => values && group.localRanks.map((rank) => values[rank]);
+  const mine = (whole) => ({
+    ...whole,
+    x: local(whole.x),
+    scales: local(whole.scales ?? null),
+    routing: whole.routing && { topkIdx: local(topkIdx), topkWeights: local(topkWeights) },
+  });
+  const sentBefore = await group.network();
+  const expected = await oracle.dispatch(request);
+  const got = await group.dispatch(mine(request));
+  const differing = [];
+  const compare = (name, wanted, received) => {
+    if (wanted === null && received === null) return;
+    local(wanted).forEach((tensor, i) => {
+      const a = bytesOf(tensor);
+      const b = bytesOf(received[i]);
+      if (Buffer.compare(a, b) !== 0) differing.push(`${name} of rank ${group.localRanks[i]}`);
+    });
+  };
+  for (const name of ["x", "scales", "topkIdx", "topkWeights", "probs"]) compare(name, expected[name], got[name]);
+  const wantedHandle = await expected.handle.data();
+  const handle = await got.handle.data();
+  handle.ranks.forEach((rank) => {
+    for (const [key, value] of Object.entries(wantedHandle.ranks[rank.rank])) {
+      if (JSON.stringify(value) !== JSON.stringify(rank[key])) differing.push(`handle.${key} of rank ${rank.rank}`);
+    }
+  });
+  const fused = style === "fused";
+  const sumType = dtype === "fp8e4m3" ? "bf16" : dtype;
+  const rows = wantedHandle.ranks.map((rank) => rowsOf(sumType, rank.numRows, hidden, next));
+  const values = wantedHandle.ranks.map((rank) => rowsOf("fp32", rank.numRows, fused ? topk : 1, next));
+  if (!fused) for (const value of values) value.shape = [value.shape[0]];
+  const bias = fused ? [counts.map((count) => rowsOf(sumType, count, hidden, next))] : [];
+  const combine = { x: rows, topkWeights: fused ? values : null, probs: fused ? null : values, bias };
+  const back = await oracle.combine({ ...combine, handle: expected.handle });
+  const sum = await group.combine({
+    handle: got.handle,
+    x: local(rows),
+    topkWeights: local(combine.topkWeights),
+    probs: local(combine.probs),
+    bias: bias.map(local),
+  });
+  for (const name of ["x", "topkWeights", "probs"]) compare(`combined ${name}`, back[name], sum[name]);
+  const sent = await group.network();
+  const layouts = await oracle.layout(request.routing, numExperts);
+  const node = place.processRank;
+  sent.forEach((now, i) => {
+    const rank = group.localRanks[i];
+    const out = layouts[rank].numTokensPerNode.reduce((total, count, n) => total + (n === node ? 0 : count), 0);
+    const back = layouts.reduce((total, one, src) => {
+      const sameRail = src % ranksPerNode === rank % ranksPerNode && Math.floor(src / ranksPerNode) !== node;
+      return total + (sameRail ? one.numTokensPerNode[node] : 0);
+    }, 0);
+    const size = { bf16: 2, fp16: 2, fp32: 4, fp8e4m3: 1 };
+    const wanted = out * (hidden * size[dtype] + (scales ? 4 : 0)) + back * (hidden * size[sumType] + topk * 4);
+    const bytes = now.rowBytes - sentBefore[i].rowBytes;
+    if (bytes !== wanted) differing.push(`${bytes} bytes sent by rank ${rank}, the layout says ${wanted}`);
+  });
+  const again = { ...request, x: counts.map((count) => rowsOf(dtype, count, hidden, next)), routing: undefined };
+  const wantedAgain = await oracle.dispatch({ ...again, handle: expected.handle, settings: undefined });
+  const gotAgain = await group.dispatch({ ...mine(again), handle: got.handle, settings: undefined });
+  compare("cached x", wantedAgain.x, gotAgain.x);
+  const agree = [...got.phases].find((phase) => phase.name === "agree");
+  return { differing, agreeUs: agree?.durationUs ?? null, phases: [...new Set(got.phases.map((phase) => phase.name))] };
+}
+
+function bytesOf({ data }) {
+  return Buffer.from(data.buffer, data.byteOffset, data.byteLength);
+}
+
+function random(seed) {
+  let state = Math.imul(seed, 0x9e3779b1);
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let t = Math.imul(state ^ (state >>> 15), state | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+/** Any bits: infinities and NaN too in the 16-bit and 8-bit dtypes. */
+function rowsOf(dtype, rows, columns, next) {
+  const n = rows * columns;
+  const whole = (limit) => Math.floor(next() * limit);
+  const data =
+    dtype === "fp32"
+      ? Float32Array.from({ length: n }, () => (next() - 0.5) * 2 ** (whole(40) - 20))
+      : dtype === "fp8e4m3"
+        ? Uint8Array.from({ length: n }, () => whole(256))
+        : Uint16Array.from({ length: n }, () => whole(65536));
+  return { dtype, shape: [rows, columns], data };
+}
+
+function choices(rows, topk, numExperts, next) {
+  const data = new BigInt64Array(rows * topk).fill(-1n);
+  for (let token = 0; token < rows; token++) {
+    const left = Array.from({ length: numExperts }, (_, expert) => expert);
+    for (let slot = 0; slot < topk; slot++) {
+      const [expert] = left.splice(Math.floor(next() * left.length), 1);
+      if (next() > 0.15) data[token * topk + slot] = BigInt(expert);
+    }
+  }
+  return { dtype: "i64", shape: [rows, topk], data };
+}
