@@ -41,22 +41,32 @@ __device__ __forceinline__ void sumChain(const ReturnArgs& args, int row, V* to,
     from[i] = next < 0 ? nullptr : static_cast<const V*>(args.plane) + static_cast<size_t>(next) * args.count;
     if (next >= 0) next = args.rows.next[next];
   }
-  for (int at = lane; at < args.count; at += 32) {
-    V values[BATCH];
+  // Two vectors of every row per step: with one, too few bytes are in flight to fill the memory (docs/performance.md).
+  constexpr int STEPS = 2;
+  for (int at = lane; at < args.count; at += 32 * STEPS) {
+    V values[STEPS][BATCH];
 #pragma unroll
-    for (int i = 0; i < BATCH; i++) {
-      if (from[i] != nullptr) values[i] = dev::load(from[i] + at);
-    }
-    float sums[COUNT];
-    clear<D, V>(sums);
+    for (int step = 0; step < STEPS; step++) {
 #pragma unroll
-    for (int i = 0; i < BATCH; i++) {
-      if (from[i] != nullptr) accumulate<D, V>(sums, values[i]);
+      for (int i = 0; i < BATCH; i++) {
+        if (from[i] != nullptr && at + 32 * step < args.count) values[step][i] = dev::load(from[i] + at + 32 * step);
+      }
     }
-    for (int more = next; more >= 0; more = args.rows.next[more]) {
-      accumulate<D, V>(sums, dev::load(static_cast<const V*>(args.plane) + static_cast<size_t>(more) * args.count + at));
+#pragma unroll
+    for (int step = 0; step < STEPS; step++) {
+      const int column = at + 32 * step;
+      if (column >= args.count) break;
+      float sums[COUNT];
+      clear<D, V>(sums);
+#pragma unroll
+      for (int i = 0; i < BATCH; i++) {
+        if (from[i] != nullptr) accumulate<D, V>(sums, values[step][i]);
+      }
+      for (int more = next; more >= 0; more = args.rows.next[more]) {
+        accumulate<D, V>(sums, dev::load(static_cast<const V*>(args.plane) + static_cast<size_t>(more) * args.count + column));
+      }
+      dev::store(to + column, Lanes<D, V>::pack(sums));
     }
-    dev::store(to + at, Lanes<D, V>::pack(sums));
   }
 }
 
