@@ -7,6 +7,7 @@ export * from "../core/index.ts";
 import type { Backend, BackendName, Group, GroupOptions } from "../core/backend.ts";
 import { InvalidArgument } from "../core/errors.ts";
 import { createOracleBackend } from "../core/oracle/group.ts";
+import type { ClusterOptions } from "./cuda/link.ts";
 
 export interface BackendOptions {
   /** wasm: worker threads; default one per core. */
@@ -15,15 +16,18 @@ export interface BackendOptions {
   readonly memoryBudgetBytes?: number;
   /** cuda, cuda-emulated: how many devices the ranks are spread over, in blocks; default all there are. */
   readonly devices?: number;
+  /** cuda, cuda-emulated: this process is one of several that make up each group (docs/clusters.md). */
+  readonly cluster?: ClusterOptions;
 }
 
 const LOADERS: Record<BackendName, (options: BackendOptions) => Promise<Backend>> = {
   oracle: async () => createOracleBackend(),
   wasm: async (options) => (await import("./wasm/index.ts")).createWasmBackend(options),
   webgpu: async (options) => (await import("./webgpu/index.ts")).createWebGpuBackend(options),
-  cuda: async ({ devices }) => (await import("./cuda/index.ts")).createCudaBackend({ emulated: false, devices }),
-  "cuda-emulated": async ({ devices }) =>
-    (await import("./cuda/index.ts")).createCudaBackend({ emulated: true, devices }),
+  cuda: async ({ devices, cluster }) =>
+    (await import("./cuda/index.ts")).createCudaBackend({ emulated: false, devices, cluster }),
+  "cuda-emulated": async ({ devices, cluster }) =>
+    (await import("./cuda/index.ts")).createCudaBackend({ emulated: true, devices, cluster }),
 };
 
 export const BACKEND_NAMES = Object.keys(LOADERS) as BackendName[];

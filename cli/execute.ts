@@ -34,7 +34,8 @@ export interface Observer {
 export async function executeLayer(group: Group, job: Job, index: number, observer: Observer = {}): Promise<LayerRun> {
   const watch = stopwatch();
   const layer = await job.layer(index);
-  const rows = job.rows(layer);
+  const own = <T>(values: readonly T[]): T[] => group.localRanks.map((rank) => values[rank]);
+  const rows = own(job.rows(layer));
   const generateMs = watch();
   const cast = job.dtype === "fp8e4m3" ? await group.castToFp8(rows) : { x: rows, scales: null };
   const castMs = watch();
@@ -42,7 +43,7 @@ export async function executeLayer(group: Group, job: Job, index: number, observ
     kind: job.style,
     x: cast.x,
     scales: cast.scales,
-    routing: { topkIdx: layer.topkIdx, topkWeights: layer.topkWeights },
+    routing: { topkIdx: own(layer.topkIdx), topkWeights: own(layer.topkWeights) },
     settings: job.settings,
   };
   const dispatched = await group.dispatch({ ...request, progress: (f) => observer.progress?.(f * 0.4) });

@@ -1,5 +1,6 @@
 /** What `run` and `verify` work on: routing from a file or a workload, rows from a seed, settings from the options. */
 import { type Command, InvalidArgumentError, Option } from "commander";
+import { ranksOfProcess } from "../backends/cuda/link.ts";
 import { BACKEND_NAMES } from "../backends/index.ts";
 import type { DispatchSettings } from "../core/backend.ts";
 import type { RowDType } from "../core/dtype/dtype.ts";
@@ -9,10 +10,11 @@ import { checkShape, type GroupShape } from "../core/layout/routing.ts";
 import { generateRouting, WORKLOADS } from "../core/routing/generate.ts";
 import { openRouting, splitRanks } from "../core/routing/import/index.ts";
 import { type Tensor, tensor } from "../core/tensor.ts";
+import { addClusterOptions, type ClusterFlags, placeOf } from "./cluster.ts";
 import { openFile } from "./files.ts";
 import { randomRows } from "./rows.ts";
 
-export interface JobOptions {
+export interface JobOptions extends ClusterFlags {
   readonly backend: string;
   readonly ranks: number;
   readonly ranksPerNode?: number;
@@ -68,7 +70,7 @@ export function whole(least: number): (text: string) => number {
 }
 
 export function addJobOptions(command: Command): Command {
-  return command
+  const withJob = command
     .argument("[routing]", "routing file (safetensors, npy, or a dump that `convert` knows); none: a workload")
     .option("--backend <name>", `${BACKEND_NAMES.join(", ")}; default: cuda where there is a GPU, else wasm`, "auto")
     .option("--ranks <n>", "ranks of the group", whole(1), 8)
@@ -93,6 +95,7 @@ export function addJobOptions(command: Command): Command {
     .option("--num-worst-tokens <n>", "fused: fixed number of recv rows", whole(0), 0)
     .option("--num-permuted-tokens <n>", "hybrid-ep: fixed number of permuted rows", whole(0))
     .option("--workers <n>", "wasm: worker threads (default: one per core)", whole(0));
+  return addClusterOptions(withJob, whole);
 }
 
 /** Opens the routing and checks that it fits the group. Throws InvalidArgument and InvalidFile. */
@@ -100,7 +103,7 @@ export async function openJob(path: string | undefined, options: JobOptions): Pr
   const routing = path === undefined ? workloadLayers(options) : await fileLayers(path, options);
   const shape = {
     numRanks: options.ranks,
-    ranksPerNode: options.ranksPerNode ?? options.ranks,
+    ranksPerNode: options.ranksPerNode ?? ranksPerProcess(options),
     numExperts: routing.numExperts,
   };
   checkShape(shape);
@@ -123,6 +126,12 @@ export async function openJob(path: string | undefined, options: JobOptions): Pr
         return randomRows(dtype, ids.shape[0], options.hidden, options.seed * 1_000_003 + layer.index * 4099 + rank);
       }),
   };
+}
+
+/** A process drives one node: its share of the ranks. */
+function ranksPerProcess(options: JobOptions): number {
+  const place = placeOf(options, options.backend);
+  return place === null ? options.ranks : ranksOfProcess(place, options.ranks).length;
 }
 
 type Layers = Pick<Job, "source" | "topk" | "maxTokens" | "layers" | "layer" | "close"> & {

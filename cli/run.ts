@@ -3,6 +3,7 @@ import type { Group } from "../core/backend.ts";
 import { elementBytes, SCALE_BLOCK } from "../core/dtype/dtype.ts";
 import { rankRouting } from "../core/layout/routing.ts";
 import { writeTrace } from "../core/trace/write.ts";
+import { clusterOf } from "./cluster.ts";
 import { executeLayer, type LayerRun } from "./execute.ts";
 import { openExecutor } from "./executor.ts";
 import { createFile } from "./files.ts";
@@ -35,7 +36,10 @@ export function run(): Command {
 
 async function runCommand(path: string | undefined, options: JobOptions & { trace?: string; json?: boolean }) {
   const job = await openJob(path, options);
-  const { backend, passedOver } = await openExecutor(options.backend, { workers: options.workers });
+  const { backend, passedOver } = await openExecutor(options.backend, {
+    workers: options.workers,
+    cluster: await clusterOf(options, options.backend),
+  });
   try {
     const group = await backend.createGroup(job.shape);
     const reports: LayerReport[] = [];

@@ -3,6 +3,8 @@ import type { Phase } from "../../core/backend.ts";
 import { BackendFailure, InvalidArgument, Timeout } from "../../core/errors.ts";
 import { type ClusterPlace, type Contract, ControlPlane, type Meeting } from "./cluster/index.ts";
 
+export { type ClusterPlace, placeByHand, placeFromEnvironment } from "./cluster/index.ts";
+
 export interface ClusterOptions {
   /** Which process this is: placeFromEnvironment or placeByHand. */
   readonly place: ClusterPlace;
