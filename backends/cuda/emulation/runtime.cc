@@ -222,9 +222,15 @@ nccl::EmulatedStreams streamsForNccl() {
     const std::shared_ptr<void> owner(state, release);
     enqueue(static_cast<Stream*>(stream), [=] { return Operation{nullptr, [=](int) { return poll(owner.get()) != 0; }}; });
   };
+  // The thread that drives may outlive main.
+  static bool ended = false;
+  std::atexit([] {
+    std::lock_guard lock(mutex);
+    ended = true;
+  });
   const auto drive = [] {
     std::lock_guard lock(mutex);
-    drain();
+    if (!ended) drain();
   };
   return {add, drive};
 }

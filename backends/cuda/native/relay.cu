@@ -65,9 +65,17 @@ int64_t relayedRows(const RankHandleState& own) { return own.network == nullptr 
 void gatherCounts(Operation& operation, const HandleState& handle, const ArenaLayout& layout) {
   Group& group = operation.group();
   const size_t buckets = static_cast<size_t>(kernels::numBuckets(handle.shape(0)));
+  const size_t block = static_cast<size_t>(group.ranksPerNode()) * buckets * sizeof(int32_t);
+  operation.phase("clear counts", [&](size_t local, Rank& rank) {
+    // An aborted gather leaves zeros: what is enqueued behind it still runs.
+    for (int node = 0; node < group.network->numNodes(); node++) {
+      if (node == group.network->node()) continue;
+      char* at = rank.arena + layout.tableOffset + static_cast<size_t>(node) * block;
+      check(cudaMemsetAsync(at, 0, block, rank.comm), "cudaMemset", group.ranks[local]->rank);
+    }
+  });
   for (size_t local = 0; local < group.numLocal(); local++) {
-    group.network->gather(operation, local, group.ranks[local]->arena + layout.tableOffset,
-                          static_cast<size_t>(group.ranksPerNode()) * buckets * sizeof(int32_t));
+    group.network->gather(operation, local, group.ranks[local]->arena + layout.tableOffset, block);
   }
 }
 
@@ -148,6 +156,9 @@ void exchangeRoutes(Operation& operation, HandleState& handle, const ArenaLayout
   const PlaneBuffers buffers = makeBuffers(group, handle, bytes, bytes);
   operation.phase("pack routes", [&](size_t local, Rank& rank) {
     const RankHandleState& own = handle.ranks[local];
+    // An aborted transfer leaves slots that are negative, which no kernel behind it follows.
+    check(cudaMemsetAsync(buffers.receive[local].data(), 0xff, static_cast<size_t>(own.network->received.total) * bytes, rank.comm),
+          "cudaMemset", rank.rank);
     if (own.numTokens == 0) return;
     const kernels::Shape shape = handle.shape(local);
     const kernels::MetadataArgs args = {shape,
