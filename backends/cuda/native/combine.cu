@@ -72,7 +72,8 @@ void returnPlane(Operation& operation, const HandleState& handle, const ArenaLay
     args.push = push;
     args.sums = ownSums(rank, layout, plane.which);
     args.bulk = bulkShape(bytes);
-    const bool bulk = push && bulkFits(rank, bytes);
+    // Bulk copies save SMs where rows cross a link. Within a device a launch of their own only delays the sums.
+    const bool bulk = push && bulkFits(rank, bytes) && !(handle.hybrid() && operation.group().onOneDevice());
     args.skipSingle = bulk || !push;
     if (bulk) {
       const int64_t needed = (own.numRows + kernels::BULK_WARPS - 1) / kernels::BULK_WARPS;

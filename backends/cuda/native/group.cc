@@ -184,6 +184,10 @@ void Group::setNumSms(int32_t numSms) {
   options_.num_sms = numSms;
 }
 
+bool Group::onOneDevice() const {
+  return std::all_of(ranks.begin(), ranks.end(), [&](const auto& rank) { return rank->device == ranks[0]->device; });
+}
+
 unsigned Group::blocks(Work work, const Rank& rank, int32_t operationCap, int64_t needed) const {
   constexpr int32_t DEFAULT_LINK_SMS = 24;
   const bool link = work == Work::Dispatch || work == Work::Combine;

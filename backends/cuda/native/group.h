@@ -48,6 +48,8 @@ class Group : public std::enable_shared_from_this<Group> {
   int32_t numRanks() const { return numRanks_; }
   int32_t ranksPerNode() const { return ranksPerNode_; }
   size_t numLocal() const { return ranks.size(); }
+  /** Whether every rank of this process is on one device: then no row crosses a link. */
+  bool onOneDevice() const;
   /** Blocks that a kernel for `work` may use; `operationCap` is the operation's own limit, 0 = none. */
   unsigned blocks(Work work, const Rank& rank, int32_t operationCap, int64_t needed) const;
   /** Over several processes rows are always pushed. */
