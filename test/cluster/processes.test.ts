@@ -36,7 +36,7 @@ async function launch(members: (object | "absent")[]): Promise<Event[][]> {
       text += chunk;
     });
     // A stopped process is ended by its pid once the others must have noticed.
-    const timer = setTimeout(() => child.kill("SIGKILL"), 15_000);
+    const timer = setTimeout(() => child.kill("SIGKILL"), 4_000);
     return new Promise<Event[]>((resolve) => {
       child.on("close", () => {
         clearTimeout(timer);
