@@ -84,7 +84,7 @@ class CudaBackendImpl implements CudaBackend {
       bind,
       timeoutMs,
       contract: { backend: this.name, interface: ABI_VERSION, numRanks, ranksPerNode },
-      payload: async () => Buffer.from(await native(() => this.#addon.networkId(ranksPerNode))).toString("base64"),
+      payload: async () => Buffer.from(await native(() => this.#addon.networkId(numRanks, ranksPerNode, localRanks.length))).toString("base64"),
     });
     const given = {
       ...nativeGroupOptions(checked, { ...this.#options, deadlineMs }),

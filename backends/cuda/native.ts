@@ -123,6 +123,19 @@ export interface NativeNetwork {
   readonly rowBytes: number;
   readonly metadataBytes: number;
   readonly countBytes: number;
+  /** Rows to other ranks of the node, own tokens' and relayed ones, and back; and their bytes. */
+  readonly linkRowsDispatched: number;
+  readonly linkRowsCombined: number;
+  readonly linkBytes: number;
+}
+
+/** Rows that a local rank waits for, or waited for when the group failed. */
+export interface NativeWait {
+  readonly rank: number;
+  readonly srcRank: number;
+  readonly phase: string;
+  readonly expectedBytes: number;
+  readonly receivedBytes: number;
 }
 
 export interface NativeTensor {
@@ -156,6 +169,8 @@ export interface NativePhase {
   readonly startUs: number;
   readonly durationUs: number;
   readonly name: string;
+  /** Whose rows it waits for; -1 = nobody's alone. */
+  readonly srcRank: number;
 }
 
 export interface NativeHandleMeta {
@@ -292,9 +307,11 @@ export interface NativeAddon {
   groupRelease(group: NativeGroup): Promise<void>;
   groupMemory(group: NativeGroup, local: number): Promise<NativeMemory>;
   nccl(): Promise<NativeNccl>;
-  /** 128 bytes for each of `numRails` (ranks per node); serves one group. */
-  networkId(numRails: number): Promise<Uint8Array>;
+  /** Serves one group, whose processes hold `numLocalRanks` ranks each. */
+  networkId(numRanks: number, ranksPerNode: number, numLocalRanks: number): Promise<Uint8Array>;
   groupNetwork(group: NativeGroup, local: number): Promise<NativeNetwork>;
+  /** What is outstanding; after a failure what was then. Answers while an operation waits, too. */
+  groupWaits(group: NativeGroup): Promise<NativeWait[]>;
   /** Ends every wait for other processes; the group must then be closed. */
   groupAbort(group: NativeGroup): Promise<void>;
   tensorCreate(group: NativeGroup, local: number, dtype: number, rows: number, columns: number): Promise<NativeTensor>;

@@ -87,6 +87,7 @@ Napi::Value eventPhases(const Napi::CallbackInfo& info) {
           phase["waiting"] = call.phases[i].waiting != 0;
           phase["startUs"] = call.phases[i].start_us;
           phase["durationUs"] = call.phases[i].duration_us;
+          phase["srcRank"] = static_cast<double>(call.phases[i].src_rank);
           phase["name"] = call.phases[i].name;
           list.Set(i, phase);
         }

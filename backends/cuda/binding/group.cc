@@ -117,10 +117,13 @@ Napi::Value groupCreate(const Napi::CallbackInfo& info) {
       info.Env(), std::move(call),
       [](Call& call, fa2a_error* error) {
         static std::mutex creating;
-        const std::lock_guard<std::mutex> lock(creating);
+        std::unique_lock<std::mutex> lock(creating, std::defer_lock);
         if (call.emulated) {
+          lock.lock();
           const auto code = fa2a_emulation_configure(&call.emulation, error);
           if (code != FA2A_OK) return code;
+          // This one waits for the other processes, and their groups may be made here too.
+          if (call.given.options.network_id != nullptr) lock.unlock();
         }
         return fa2a_group_create(&call.given.options, &call.group, error);
       },

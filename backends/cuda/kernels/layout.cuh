@@ -300,7 +300,7 @@ struct LinkArgs {
   const int32_t* slotExpert;
   const float* topkWeights;
   bool wideIds;
-  /** A relay (network.cuh): [tokens] whose rows they are, and where they return to in staging memory. Null: own tokens. */
+  /** A relay (hops.cuh): [tokens] whose rows they are, and where they return to in staging memory. Null: own tokens. */
   const int32_t* srcRank = nullptr;
   const int32_t* srcToken = nullptr;
   int firstToken = 0;

@@ -53,6 +53,19 @@ struct SendLists {
 };
 
 /**
+ * Which ranks a communicator of a group over several processes brings together: place i holds rank first + i * stride. A
+ * rail: the ranks of one index on all nodes; otherwise the ranks of one node.
+ */
+struct Hop {
+  bool rail;
+  int first;
+  int stride;
+  int count;
+  /** Ranks of one process: a node's, or one. */
+  int ranksPerProcess;
+};
+
+/**
  * What a destination knows of its rows. next: the row of the same token on this rank with the next higher expert, -1 at
  * the end. back: for the first row of a (token, rank) its place in the source's staging memory, token * groups + n for
  * the token's n-th rank; -1 for other rows, padding and tail.
@@ -72,6 +85,9 @@ struct Report {
   int32_t wantedRows;
   /** Slots that want to come here. */
   int32_t wantedSlots;
+  /** Groups over several processes: rows to other ranks of this process, in dispatch and on the way back. */
+  int32_t linkRowsPushed;
+  int32_t linkRowsReturned;
 };
 constexpr int32_t LAST_SLOT = 0x7fffffff;
 constexpr int32_t NO_BUDGET = 0x7fffffff;

@@ -107,7 +107,13 @@ fa2a_code fa2a_group_set_num_sms(fa2a_group* group, int32_t numSms, fa2a_error* 
 fa2a_code fa2a_group_network(fa2a_group* group, int32_t local, fa2a_network_info* info, fa2a_error* error) {
   return withGroup(group, error, [&](Group& open) {
     const size_t index = localIndex(open, local);
-    required(info, "info") = open.network == nullptr ? fa2a_network_info{} : open.network->sent[index];
+    required(info, "info") = {};
+    if (open.network == nullptr) return;
+    if (open.usable && !open.closed) {
+      open.synchronize();
+      open.network->settleLinks();
+    }
+    *info = open.network->sent[index];
   });
 }
 
@@ -116,6 +122,15 @@ fa2a_code fa2a_group_abort(fa2a_group* group, fa2a_error* error) {
   return guard(error, [&] {
     const std::shared_ptr<Group> own = stateOf(group);
     if (own->network != nullptr) own->network->abort("network: expected all processes to go on, received the caller's abort");
+  });
+}
+
+fa2a_code fa2a_group_waits(fa2a_group* group, int32_t capacity, fa2a_wait* waits, int32_t* numWaits, fa2a_error* error) {
+  return guard(error, [&] {
+    const std::shared_ptr<Group> own = stateOf(group);
+    const std::vector<fa2a_wait> all = own->network == nullptr ? std::vector<fa2a_wait>() : own->network->waits();
+    required(numWaits, "num_waits") = static_cast<int32_t>(all.size());
+    for (size_t i = 0; i < all.size() && static_cast<int32_t>(i) < capacity; i++) waits[i] = all[i];
   });
 }
 
@@ -289,6 +304,7 @@ fa2a_code fa2a_event_phases(fa2a_event* event, int32_t capacity, fa2a_phase* pha
       to = {};
       to.rank = phase.rank;
       to.waiting = phase.waiting;
+      to.src_rank = phase.srcRank;
       std::snprintf(to.name, sizeof to.name, "%s", phase.name.c_str());
       // Times of one device compare with each other only: start at the first phase of any rank on it.
       const auto deviceOf = [&](int32_t rank) {

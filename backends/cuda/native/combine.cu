@@ -89,23 +89,21 @@ void returnPlane(Operation& operation, const HandleState& handle, const ArenaLay
   });
 }
 
-/** Sums the relayed rows' returns of this node in rank order: the rows that cross the network. One part of one pair. */
+/** Sums what came back for items that are relayed here, in rank order: the rows that cross. One part of one place. */
 void reduceRelay(Operation& operation, const HandleState& handle, const ArenaLayout& layout, const Plane& plane, size_t local,
-                 Rank& rank, int64_t first, int64_t rows, char* out) {
-  const RankHandleState& own = handle.ranks[local];
+                 Rank& rank, int64_t item, int64_t rows, char* out) {
   const Input& input = (*plane.input)[local];
   const size_t bytes = rowBytes(input.columns, input.dtype);
   kernels::ReduceArgs args = {};
   args.shape = handle.shape(local);
   args.shape.numTokens = static_cast<int>(rows);
   args.arenas = operation.group().arenas(local, layout);
-  const size_t skipped = static_cast<size_t>((own.numTokens + first) * handle.groups()) * bytes;
-  (plane.which == 0 ? args.arenas.stagingOffset : args.arenas.stagingWeightsOffset) += skipped;
-  args.send = {own.network->relay.rank + first * handle.width, own.network->relay.row + first * handle.width, nullptr, nullptr};
+  (plane.which == 0 ? args.arenas.stagingOffset : args.arenas.stagingWeightsOffset) += static_cast<size_t>(item * handle.groups()) * bytes;
+  args.send = listsFrom(handle.ranks[local].network->merged, item, handle.width);
   args.groups = handle.groups();
   args.which = plane.which;
   args.push = true;
-  args.out = out + static_cast<size_t>(first) * bytes;
+  args.out = out;
   withTypes(input.dtype, bytes, [&]<class D, class V>() {
     args.count = static_cast<int>(bytes / sizeof(V));
     const unsigned blocks = operation.blocks(Work::Combine, rank, (rows + ROW_WARPS - 1) / ROW_WARPS);
@@ -113,55 +111,80 @@ void reduceRelay(Operation& operation, const HandleState& handle, const ArenaLay
   });
 }
 
-/** The other nodes' sums go back to their sources, into the staging place that each node has there. */
+/** What came back over a hop goes to the staging places of the items it belongs to. One part of one place. */
+void returnPart(Operation& operation, const ArenaLayout& layout, const Plane& plane, const HandleHop& hop, size_t local, Rank& rank,
+                const HopRows::Part& part, char* received) {
+  const Input& input = (*plane.input)[local];
+  const size_t bytes = rowBytes(input.columns, input.dtype);
+  kernels::ReturnArgs args = {};
+  args.arenas = operation.group().arenas(local, layout);
+  args.rank = rank.rank;
+  args.numRows = static_cast<int>(part.rows);
+  const kernels::Rows& rows = hop.sentRows;
+  args.rows = {rows.srcRank + part.first, rows.srcToken + part.first, rows.next + part.first, rows.back + part.first};
+  args.plane = received + static_cast<size_t>(part.first) * bytes;
+  args.which = plane.which;
+  args.push = true;
+  withTypes(input.dtype, bytes, [&]<class D, class V>() {
+    args.count = static_cast<int>(bytes / sizeof(V));
+    const unsigned blocks = operation.blocks(Work::Combine, rank, (part.rows + ROW_WARPS - 1) / ROW_WARPS);
+    launch("returnRows", kernels::returnRows<D, V>, blocks, 32 * ROW_WARPS, 0, rank.comm, args);
+  });
+}
+
+/** The sums of other processes go back to where their rows came from, into the staging place that each hop's place has there. */
 void returnOverNetwork(Operation& operation, const HandleState& handle, const ArenaLayout& layout, const Plane& plane) {
   Group& group = operation.group();
   Network& network = *group.network;
-  const Input& sample = (*plane.input)[0];
-  const size_t bytes = rowBytes(sample.columns, sample.dtype);
+  const size_t bytes = rowBytes((*plane.input)[0].columns, (*plane.input)[0].dtype);
   // What a relay received in dispatch it sends now: the buffers change places.
-  const PlaneBuffers buffers = makeBuffers(group, handle, bytes, bytes);
-  for (int chunk = 0; chunk < Network::CHUNKS; chunk++) {
-    operation.phase("relay sums", [&](size_t local, Rank& rank) {
-      const NodeRows& received = handle.ranks[local].network->received;
-      for (size_t node = 0; node < received.count.size(); node++) {
-        const auto [first, rows] = Network::chunkOf(received.count[node], chunk);
-        if (rows == 0) continue;
-        reduceRelay(operation, handle, layout, plane, local, rank, received.first[node] + first, rows, buffers.receive[local].data());
+  const PlaneBuffers buffers = makeBuffers(group, handle, bytes);
+  const auto send = [&](HopKind kind, int part, const char* sums, const char* phase) {
+    const auto k = static_cast<size_t>(kind);
+    operation.phase(sums, [&](size_t local, Rank& rank) {
+      const HandleHop& hop = handle.ranks[local].network->hop(kind);
+      for (size_t place = 0; place < hop.received.numPlaces(); place++) {
+        const HopRows::Part rows = hop.received.part(place, part);
+        if (rows.rows == 0) continue;
+        reduceRelay(operation, handle, layout, plane, local, rank, hop.firstItem + rows.first, rows.rows,
+                    buffers.receive[k][local].data() + static_cast<size_t>(rows.first) * bytes);
       }
     });
     for (size_t local = 0; local < group.numLocal(); local++) {
-      const RankNetwork& own = *handle.ranks[local].network;
-      network.exchange(operation, local, plane.which == 0 ? "network sums" : "network weights", chunk,
-                       {buffers.receive[local].data(), &own.received}, {buffers.send[local].data(), &own.sent}, bytes);
+      const HandleHop& hop = handle.ranks[local].network->hop(kind);
+      network.exchange(operation, kind, local, phase, part, {buffers.receive[k][local].data(), &hop.received},
+                       {buffers.send[k][local].data(), &hop.sent}, bytes);
     }
-  }
-  operation.phase("network return", [&](size_t local, Rank& rank) {
-    const RankNetwork& own = *handle.ranks[local].network;
-    if (plane.which == 0) network.sent[local].rows_combined += own.received.total;
-    network.sent[local].row_bytes += own.received.total * static_cast<int64_t>(bytes);
-    for (int chunk = 0; chunk < Network::CHUNKS; chunk++) {
-      network.arrive(local, chunk);
-      for (size_t node = 0; node < own.sent.count.size(); node++) {
-        const auto [part, rows] = Network::chunkOf(own.sent.count[node], chunk);
-        const int64_t first = own.sent.first[node] + part;
-        if (rows == 0) continue;
-        kernels::ReturnArgs args = {};
-        args.arenas = group.arenas(local, layout);
-        args.rank = rank.rank;
-        args.numRows = static_cast<int>(rows);
-        args.rows = {own.sentRows.srcRank + first, own.sentRows.srcToken + first, own.sentRows.next + first, own.sentRows.back + first};
-        args.plane = buffers.send[local].data() + static_cast<size_t>(first) * bytes;
-        args.which = plane.which;
-        args.push = true;
-        withTypes(sample.dtype, bytes, [&]<class D, class V>() {
-          args.count = static_cast<int>(bytes / sizeof(V));
-          const unsigned blocks = operation.blocks(Work::Combine, rank, (rows + ROW_WARPS - 1) / ROW_WARPS);
-          launch("returnRows", kernels::returnRows<D, V>, blocks, 32 * ROW_WARPS, 0, rank.comm, args);
-        });
+  };
+  const auto arrive = [&](HopKind kind, int part) {
+    const auto k = static_cast<size_t>(kind);
+    operation.phase(kind == HopKind::Rail ? "network return" : "node return", [&](size_t local, Rank& rank) {
+      const HandleHop& hop = handle.ranks[local].network->hop(kind);
+      network.arrive(kind, local, part);
+      for (size_t place = 0; place < hop.sent.numPlaces(); place++) {
+        const HopRows::Part rows = hop.sent.part(place, part);
+        if (rows.rows > 0) returnPart(operation, layout, plane, hop, local, rank, rows, buffers.send[k][local].data());
       }
-    }
-  });
+    });
+  };
+  const char* nodePhase = plane.which == 0 ? "node sums" : "node weights";
+  const char* railPhase = plane.which == 0 ? "network sums" : "network weights";
+  // What the rail waits for goes first.
+  if (network.has(HopKind::Node)) {
+    send(HopKind::Node, 1, "node relay sums", nodePhase);
+    send(HopKind::Node, 0, "node relay sums", nodePhase);
+    arrive(HopKind::Node, 1);
+  }
+  for (int part = 0; network.has(HopKind::Rail) && part < HopRows::RAIL_PARTS; part++) {
+    send(HopKind::Rail, part, "relay sums", railPhase);
+  }
+  if (network.has(HopKind::Node)) arrive(HopKind::Node, 0);
+  for (int part = 0; network.has(HopKind::Rail) && part < HopRows::RAIL_PARTS; part++) arrive(HopKind::Rail, part);
+  for (size_t local = 0; local < group.numLocal(); local++) {
+    const int64_t rows = handle.ranks[local].network->hop(HopKind::Rail).received.total;
+    if (plane.which == 0) network.sent[local].rows_combined += rows;
+    network.sent[local].row_bytes += rows * static_cast<int64_t>(bytes);
+  }
 }
 
 void reducePlane(Operation& operation, const HandleState& handle, const ArenaLayout& layout, const Plane& plane,
@@ -298,7 +321,12 @@ void combine(Group& group, const fa2a_combine_request& request, fa2a_combine_res
   for (const Plane& plane : planes) returnPlane(operation, *handle, layout, plane);
   operation.barrier("returned");
   if (group.network != nullptr) {
-    for (const Plane& plane : planes) returnOverNetwork(operation, *handle, layout, plane);
+    size_t linkBytes = 0;
+    for (const Plane& plane : planes) {
+      returnOverNetwork(operation, *handle, layout, plane);
+      linkBytes += rowBytes((*plane.input)[0].columns, (*plane.input)[0].dtype);
+    }
+    group.network->useLinks(handle, linkBytes, false);
   }
   for (const Plane& plane : planes) reducePlane(operation, *handle, layout, plane, inputs);
   if (!probs.empty() && group.network != nullptr) {

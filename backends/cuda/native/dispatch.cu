@@ -280,15 +280,11 @@ void dispatch(Group& group, const fa2a_dispatch_request& request, fa2a_dispatch_
   };
   const bool network = group.network != nullptr;
   PlaneBuffers rowBuffers, scaleBuffers;
-  const auto openRails = [&] {
+  const auto openHops = [&] {
     if (!network) return;
-    const size_t bytes = rowBytes(inputs.x[0].columns, inputs.x[0].dtype);
-    rowBuffers = makeBuffers(group, *handle, bytes, bytes);
-    if (outputs[0].scales != nullptr) {
-      const size_t scaleBytes = rowBytes(inputs.scales[0].columns, FA2A_FP32);
-      scaleBuffers = makeBuffers(group, *handle, scaleBytes, scaleBytes);
-    }
-    publishRails(operation, *handle, layout, rowBuffers, scaleBuffers);
+    rowBuffers = makeBuffers(group, *handle, rowBytes(inputs.x[0].columns, inputs.x[0].dtype));
+    if (outputs[0].scales != nullptr) scaleBuffers = makeBuffers(group, *handle, rowBytes(inputs.scales[0].columns, FA2A_FP32));
+    publishHops(operation, *handle, layout, rowBuffers, scaleBuffers);
   };
   bring(operation, inputs.topkIdx);
   bring(operation, inputs.topkWeights);
@@ -297,7 +293,7 @@ void dispatch(Group& group, const fa2a_dispatch_request& request, fa2a_dispatch_
     if (!fixedRows || network) {
       fetchReports(operation, *handle);
       operation.wait();
-      checkReports(*handle);
+      checkReports(*handle, &inputs.topkIdx);
     }
     if (network) sizeNetwork(operation, *handle, layout);
     if (!fixedRows) {
@@ -305,17 +301,18 @@ void dispatch(Group& group, const fa2a_dispatch_request& request, fa2a_dispatch_
       publish();
       operation.barrier("addresses");
     }
-    openRails();
+    openHops();
     // Uploads wait for the stream: they come before it waits for other hosts.
     if (network) bring(operation, inputs.x);
     if (network) bring(operation, inputs.scales);
     placeAndLink(operation, *handle, layout, inputs.topkWeights, outputs);
-    if (network) exchangeRoutes(operation, *handle, layout, inputs.topkWeights);
+    if (network) exchangeRoutes(operation, *handle, inputs.topkWeights);
+    if (network) linkRoutes(operation, *handle, layout, inputs.topkWeights, true);
   } else {
     operation.barrier("entry");
     publish();
     operation.barrier("addresses");
-    openRails();
+    openHops();
   }
   if (!network || !newRouting) {
     bring(operation, inputs.x);
@@ -334,7 +331,12 @@ void dispatch(Group& group, const fa2a_dispatch_request& request, fa2a_dispatch_
     if (outputs[0].scales != nullptr) fillPlane(operation, *handle, outputs, 1);
   }
   if (newRouting && !handle->hybrid() && fixedRows) countKept(operation, *handle, outputs);
-  if (newRouting && fixedRows) fetchReports(operation, *handle);
+  if (network && newRouting) countLinks(operation, *handle);
+  if (newRouting && (fixedRows || network)) fetchReports(operation, *handle);
+  if (network) {
+    const size_t scaleBytes = outputs[0].scales == nullptr ? 0 : rowBytes(inputs.scales[0].columns, FA2A_FP32);
+    group.network->useLinks(handle, rowBytes(inputs.x[0].columns, inputs.x[0].dtype) + scaleBytes, true);
+  }
   const auto event = operation.finish(newRouting ? handle : nullptr);
   {
     std::lock_guard lock(handle->mutex);

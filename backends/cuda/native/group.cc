@@ -64,7 +64,7 @@ Group::Group(const fa2a_group_options& options) {
   }
   const bool several = numLocal != numRanks_;
   if (several) {
-    checkNode(options, ranksPerNode_);
+    checkProcess(options, ranksPerNode_);
     requireNccl();
   }
   int numDevices = 0;
@@ -79,7 +79,7 @@ Group::Group(const fa2a_group_options& options) {
     const int32_t rank = options.local_ranks == nullptr ? local : options.local_ranks[local];
     const int32_t wanted = local + (several && options.local_ranks != nullptr ? options.local_ranks[0] : 0);
     if (rank != wanted || rank >= numRanks_) {
-      failArgument("local_ranks", several ? "the ranks of one node, ascending" : "ascending ranks from 0",
+      failArgument("local_ranks", several ? "the ranks of one process, ascending" : "ascending ranks from 0",
                    std::to_string(rank), "list every rank once");
     }
     const int64_t spread = static_cast<int64_t>(local) * numDevices / std::max(numLocal, numDevices);

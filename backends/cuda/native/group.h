@@ -100,8 +100,9 @@ class Operation {
 
   /** Runs `body(local, rank)` for every local rank on its device, as one timed phase. */
   void phase(const char* name, const std::function<void(size_t, Rank&)>& body, bool waiting = false);
-  /** Times what `body` enqueues on `stream`, as one phase of a rank. */
-  void timed(const Rank& rank, cudaStream_t stream, const char* name, bool waiting, const std::function<void()>& body);
+  /** Times what `body` enqueues on `stream`, as one phase of a rank; `srcRank`: whose rows it waits for, -1 = nobody's alone. */
+  void timed(const Rank& rank, cudaStream_t stream, const char* name, bool waiting, int32_t srcRank,
+             const std::function<void()>& body);
   /** Nothing after it starts on any rank before everything before it is done on all ranks. */
   void barrier(const char* name);
   unsigned blocks(Work work, const Rank& rank, int64_t needed) const {
@@ -124,8 +125,11 @@ class Operation {
 
 /** Waits on the host until the event is done; reports bad ids of device-resident routing. */
 void waitEvent(EventState& event, const Deadline& deadline);
-/** Throws InvalidArgument when a rank's report names a bad expert id. */
-void checkReports(HandleState& handle);
+struct Input;
+/** Throws InvalidArgument when a rank's report names a bad expert id; with its value where `topkIdx` still holds it. */
+void checkReports(HandleState& handle, const std::vector<Input>* topkIdx = nullptr);
+
+[[noreturn]] void failBadSlot(const fa2a_handle_meta& meta, int32_t rank, int32_t slot, const char* received);
 
 /** An input: a tensor of the caller or host memory, which bring() uploads. */
 struct Input {

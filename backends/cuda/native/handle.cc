@@ -52,15 +52,16 @@ std::vector<Source> sources(HandleState& handle) {
     for (int32_t token = 0; token < own.numTokens; token++) mine.tokens.push_back(token);
     all.push_back(std::move(mine));
     if (own.network == nullptr) continue;
-    const NodeRows& received = own.network->received;
-    for (size_t node = 0; node < received.count.size(); node++) {
-      const auto rows = static_cast<size_t>(received.count[node]);
-      const int64_t first = received.first[node];
-      if (rows == 0) continue;
-      const int32_t rail = static_cast<int32_t>(node) * handle.meta.ranks_per_node + own.rank->rank % handle.meta.ranks_per_node;
-      const int64_t slot = first * handle.meta.topk;
-      all.push_back({rail, fetch(own.network->srcToken + first, rows), fetch(own.network->slotExpert + slot, rows * topk),
-                     fetch(own.network->slotRow + slot, rows * topk)});
+    const auto relayed = static_cast<size_t>(own.network->numRelayed);
+    const std::vector<int32_t> ranks = fetch(own.network->srcRank, relayed), tokens = fetch(own.network->srcToken, relayed);
+    const std::vector<int32_t> experts = fetch(own.network->slotExpert, relayed * topk), rows = fetch(own.network->slotRow, relayed * topk);
+    // A source's rows come one way alone, in the order of its tokens.
+    for (size_t first = 0, end = 0; first < relayed; first = end) {
+      while (end < relayed && ranks[end] == ranks[first]) end++;
+      const auto from = static_cast<std::ptrdiff_t>(first), to = static_cast<std::ptrdiff_t>(end);
+      const auto k = static_cast<std::ptrdiff_t>(topk);
+      all.push_back({ranks[first], {tokens.begin() + from, tokens.begin() + to}, {experts.begin() + from * k, experts.begin() + to * k},
+                     {rows.begin() + from * k, rows.begin() + to * k}});
     }
   }
   std::sort(all.begin(), all.end(), [](const Source& a, const Source& b) { return a.rank < b.rank; });
@@ -136,113 +137,6 @@ void downloadHandle(HandleState& handle, size_t local, const fa2a_handle_arrays&
     const std::vector<int32_t> cut = cutSlots(handle, local);
     std::copy(cut.begin(), cut.end(), arrays.cut);
   }
-}
-
-namespace {
-
-void checkUpload(const Group& group, const fa2a_handle_meta& meta, const HandleState& handle,
-                 const fa2a_handle_sizes* sizes, const fa2a_handle_arrays* arrays) {
-  std::vector<std::vector<bool>> taken;
-  for (size_t local = 0; local < group.numLocal(); local++) taken.emplace_back(static_cast<size_t>(sizes[local].num_rows));
-  for (size_t local = 0; local < group.numLocal(); local++) {
-    const fa2a_handle_sizes& size = sizes[local];
-    const int32_t rank = group.ranks[local]->rank;
-    if (size.rank != rank || size.num_entries != handle.width || size.num_local_experts != handle.expertsPerRank()) {
-      failArgument("handle", format("sizes of rank %d with %d entries per token and %d local experts", rank, handle.width,
-                                    handle.expertsPerRank()),
-                   format("rank %d, %lld, %lld", size.rank, static_cast<long long>(size.num_entries),
-                          static_cast<long long>(size.num_local_experts)),
-                   "pass the handle of a group of this shape", {.rank = rank});
-    }
-    const fa2a_handle_arrays& array = arrays[local];
-    const bool complete = (array.send_rank && array.send_row) || size.num_tokens == 0;
-    const bool hybrid = (array.send_expert && array.send_slot) || !handle.hybrid() || size.num_tokens == 0;
-    if (!complete || !hybrid) failArgument("handle", "its send lists", "null", "pass all arrays", {.rank = rank});
-    for (int64_t at = 0; at < size.num_tokens * size.num_entries; at++) {
-      const int32_t dst = array.send_rank[at], row = array.send_row[at];
-      const int64_t token = at / size.num_entries;
-      if (dst == -1) continue;
-      const bool inside = dst >= 0 && dst < meta.num_ranks && row >= 0 && row < sizes[dst].num_rows;
-      const bool ordered = at % size.num_entries == 0 || (array.send_rank[at - 1] >= 0 && array.send_rank[at - 1] <= dst);
-      const bool expert = !handle.hybrid() || (array.send_expert[at] >= 0 && array.send_expert[at] < meta.num_experts);
-      if (!inside || !ordered || !expert) {
-        failArgument("handle", "entries in ascending order of ranks, with rows and experts that exist",
-                     format("destination %d, row %d", dst, row), "pass an undamaged handle", {.rank = rank, .token = token});
-      }
-      if (taken[static_cast<size_t>(dst)][static_cast<size_t>(row)]) {
-        failArgument("handle", "every row once", format("row %d of rank %d twice", row, dst), "pass an undamaged handle",
-                     {.rank = rank, .token = token});
-      }
-      taken[static_cast<size_t>(dst)][static_cast<size_t>(row)] = true;
-    }
-  }
-}
-
-}  // namespace
-
-std::shared_ptr<HandleState> uploadHandle(Group& group, const fa2a_handle_meta& meta, const fa2a_handle_sizes* sizes,
-                                          const fa2a_handle_arrays* arrays) {
-  group.requireOpen();
-  group.requireOneProcess("handle upload");
-  if (meta.num_ranks != group.numRanks() || meta.ranks_per_node != group.ranksPerNode()) {
-    failArgument("handle", format("%d ranks, %d per node", group.numRanks(), group.ranksPerNode()),
-                 format("%d, %d", meta.num_ranks, meta.ranks_per_node), "use a group of the same shape");
-  }
-  if (meta.num_experts < 1 || meta.num_experts % meta.num_ranks != 0 || meta.topk < 1 || meta.topk > meta.num_experts) {
-    failArgument("handle", "numExperts divisible by numRanks and topk of 1..numExperts",
-                 format("%d and %d", meta.num_experts, meta.topk), "pass an undamaged handle");
-  }
-  std::vector<int64_t> tokens;
-  for (size_t local = 0; local < group.numLocal(); local++) {
-    if (sizes[local].num_tokens < 0 || sizes[local].num_rows < 0 || sizes[local].num_rows > INT32_MAX ||
-        sizes[local].num_tokens > INT32_MAX) {
-      failArgument("handle", "sizes that are not negative", "others", "pass an undamaged handle", {.rank = sizes[local].rank});
-    }
-    tokens.push_back(sizes[local].num_tokens);
-  }
-  HandleState probe;
-  probe.meta = meta;
-  probe.width = meta.kind == FA2A_HYBRID_EP ? meta.topk : std::min(meta.topk, meta.num_ranks);
-  checkUpload(group, meta, probe, sizes, arrays);
-  const auto handle = makeHandle(group, meta, tokens);
-  handle->uploaded = true;
-  const ArenaLayout layout = arenaLayout(bufferShape(group, *handle, 0, false));
-  group.reserve(static_cast<size_t>(layout.bytes.total));
-  Operation operation(group, "handle upload", {});
-  for (size_t local = 0; local < group.numLocal(); local++) {
-    allocateRows(group, *handle, local, sizes[local].num_rows, false);
-    RankHandleState& own = handle->ranks[local];
-    const fa2a_handle_arrays& from = arrays[local];
-    const auto put = [&](int32_t* to, const int32_t* values, int64_t count) {
-      if (to != nullptr && values != nullptr && count > 0) own.rank->upload(to, values, static_cast<size_t>(count) * sizeof(int32_t));
-    };
-    OnDevice on(own.rank->device);
-    check(cudaMemsetAsync(own.source.data(), 0, own.source.bytes(), own.rank->comm), "cudaMemset", own.rank->rank);
-    check(cudaMemsetAsync(own.destination.data(), 0xff, own.destination.bytes(), own.rank->comm), "cudaMemset", own.rank->rank);
-    const int64_t entries = sizes[local].num_tokens * handle->width;
-    put(own.send.rank, from.send_rank, entries);
-    put(own.send.row, from.send_row, entries);
-    put(own.send.expert, from.send_expert, entries);
-    put(own.send.slot, from.send_slot, entries);
-    put(own.tokensPerExpert, from.tokens_per_expert, sizes[local].tokens_per_expert_length);
-    put(own.numTokensPerExpert, from.num_tokens_per_expert, handle->expertsPerRank());
-    if (from.cut != nullptr) own.cut.assign(from.cut, from.cut + 4 * sizes[local].num_cut);
-  }
-  operation.barrier("entry");
-  publishViews(operation, layout, [&](size_t local) {
-    kernels::RankView view = {};
-    const kernels::Rows& rows = handle->ranks[local].rows;
-    view.rowSrcRank = rows.srcRank;
-    view.rowSrcToken = rows.srcToken;
-    view.rowNext = rows.next;
-    view.rowReturn = rows.back;
-    return view;
-  });
-  operation.barrier("addresses");
-  linkOnly(operation, *handle, layout);
-  operation.barrier("arrived");
-  handle->ready = operation.finish(handle);
-  return handle;
 }
 
 }  // namespace fa2a

@@ -164,6 +164,7 @@ void countAndExchange(Operation& operation, HandleState& handle, const ArenaLayo
   operation.barrier("entry");
   scanTiles(operation, handle, layout, {});
   if (publish) publish();
+  if (group.network != nullptr) markBadSlots(operation, handle, layout);
   operation.barrier("counts");
   if (group.network != nullptr) gatherCounts(operation, handle, layout);
   operation.phase("offsets", [&](size_t local, Rank& rank) {
@@ -185,19 +186,20 @@ void countAndExchange(Operation& operation, HandleState& handle, const ArenaLayo
 
 namespace {
 
-void link(Operation& operation, HandleState& handle, const ArenaLayout& layout, size_t local, Rank& rank,
-          const float* weights, bool newRouting) {
-  RankHandleState& own = handle.ranks[local];
-  if (own.numTokens == 0) return;
-  const kernels::LinkArgs args = {handle.shape(local),
-                                  operation.group().arenas(local, layout),
-                                  pushLists(own),
-                                  handle.groups(),
-                                  newRouting ? own.slotExpert : nullptr,
-                                  weights,
-                                  handle.wideIds};
-  const int64_t entries = int64_t{own.numTokens} * handle.width;
-  launch("linkRows", kernels::linkRows, blocksFor(operation, rank, entries), THREADS, 0, rank.comm, args);
+/** Tells the destinations what the rows of `lists` are. Relayed rows return to staging memory behind the rank's own tokens. */
+void link(Operation& operation, const HandleState& handle, const ArenaLayout& layout, size_t local, Rank& rank,
+          const kernels::SendLists& lists, int64_t numTokens, const int32_t* slotExpert, const float* weights,
+          const int32_t* srcRank = nullptr, const int32_t* srcToken = nullptr, int64_t firstToken = 0) {
+  if (numTokens == 0) return;
+  kernels::Shape shape = handle.shape(local);
+  shape.numTokens = static_cast<int>(numTokens);
+  const kernels::LinkArgs args = {shape,   operation.group().arenas(local, layout), lists,    handle.groups(), slotExpert,
+                                  weights, handle.wideIds,                          srcRank, srcToken,        static_cast<int>(firstToken)};
+  launch("linkRows", kernels::linkRows, blocksFor(operation, rank, numTokens * shape.width), THREADS, 0, rank.comm, args);
+}
+
+const float* weightsOf(const std::vector<Input>& topkWeights, size_t local) {
+  return topkWeights.empty() ? nullptr : static_cast<const float*>(topkWeights[local].data);
 }
 
 }  // namespace
@@ -216,10 +218,11 @@ void placeAndLink(Operation& operation, HandleState& handle, const ArenaLayout& 
       const kernels::ListArgs lists = {shape, handle.budget(), own.slotExpert, own.slotRow, own.send};
       const int64_t slots = int64_t{own.numTokens} * shape.topk;
       launch("makeLists", kernels::makeLists, blocksFor(operation, rank, slots), THREADS, 0, rank.comm, lists);
-      if (own.network != nullptr) mergeNodes(operation, handle, layout, local, rank);
     }
-    link(operation, handle, layout, local, rank,
-         topkWeights.empty() ? nullptr : static_cast<const float*>(topkWeights[local].data), true);
+    // Over several processes the links wait for the routes (linkItems).
+    if (own.network == nullptr) {
+      link(operation, handle, layout, local, rank, own.send, own.numTokens, own.slotExpert, weightsOf(topkWeights, local));
+    }
     if (own.numRows == 0) return;
     const DispatchOutputs& out = outputs[local];
     void* ids = out.topkIdx != nullptr ? static_cast<void*>(out.topkIdx->memory.data()) : own.ownIds.data();
@@ -232,31 +235,32 @@ void placeAndLink(Operation& operation, HandleState& handle, const ArenaLayout& 
   });
 }
 
-void linkRelay(Operation& operation, HandleState& handle, const ArenaLayout& layout, size_t local, Rank& rank, bool weights) {
+void makeRelayLists(Operation& operation, const HandleState& handle, size_t local, Rank& rank, int64_t first, int64_t rows) {
+  const RankNetwork& net = *handle.ranks[local].network;
+  kernels::Shape shape = handle.shape(local);
+  shape.numTokens = static_cast<int>(rows);
+  const int64_t slots = rows * shape.topk;
+  const kernels::ListArgs lists = {shape, handle.budget(), net.slotExpert + first * shape.topk, net.slotRow + first * shape.topk,
+                                   listsFrom(net.relayed, first, handle.width)};
+  launch("makeLists", kernels::makeLists, blocksFor(operation, rank, slots), THREADS, 0, rank.comm, lists);
+}
+
+void linkItems(Operation& operation, const HandleState& handle, const ArenaLayout& layout, size_t local, Rank& rank,
+               const std::vector<Input>& topkWeights, bool newRouting) {
   const RankHandleState& own = handle.ranks[local];
   const RankNetwork& net = *own.network;
-  kernels::Shape shape = handle.shape(local);
-  shape.numTokens = static_cast<int>(net.received.total);
-  const kernels::ListArgs lists = {shape, handle.budget(), net.slotExpert, net.slotRow, net.relay};
-  const int64_t slots = int64_t{shape.numTokens} * shape.topk;
-  launch("makeLists", kernels::makeLists, blocksFor(operation, rank, slots), THREADS, 0, rank.comm, lists);
-  // Rows come back to staging memory behind the rank's own tokens.
-  const kernels::LinkArgs link = {shape,
-                                  operation.group().arenas(local, layout),
-                                  net.relay,
-                                  handle.groups(),
-                                  net.slotExpert,
-                                  weights ? reinterpret_cast<const float*>(net.weights) : nullptr,
-                                  handle.wideIds,
-                                  net.srcRank,
-                                  net.srcToken,
-                                  own.numTokens};
-  const int64_t entries = int64_t{shape.numTokens} * shape.width;
-  launch("linkRows", kernels::linkRows, blocksFor(operation, rank, entries), THREADS, 0, rank.comm, link);
+  const float* weights = weightsOf(topkWeights, local);
+  link(operation, handle, layout, local, rank, net.merged, own.numTokens, newRouting ? own.slotExpert : nullptr, weights);
+  link(operation, handle, layout, local, rank, listsFrom(net.merged, own.numTokens, handle.width), net.numRelayed,
+       newRouting ? net.slotExpert : nullptr, weights == nullptr ? nullptr : reinterpret_cast<const float*>(net.weights),
+       net.srcRank, net.srcToken, own.numTokens);
 }
 
 void linkOnly(Operation& operation, HandleState& handle, const ArenaLayout& layout) {
-  operation.phase("positions", [&](size_t local, Rank& rank) { link(operation, handle, layout, local, rank, nullptr, false); });
+  operation.phase("positions", [&](size_t local, Rank& rank) {
+    const RankHandleState& own = handle.ranks[local];
+    link(operation, handle, layout, local, rank, own.send, own.numTokens, nullptr, nullptr);
+  });
 }
 
 void fetchReports(Operation& operation, HandleState& handle) {

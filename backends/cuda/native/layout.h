@@ -34,8 +34,11 @@ void countAndExchange(Operation& operation, HandleState& handle, const ArenaLayo
 /** Rows of every slot, send lists, and the destinations' view of them. */
 void placeAndLink(Operation& operation, HandleState& handle, const ArenaLayout& layout,
                   const std::vector<Input>& topkWeights, const std::vector<DispatchOutputs>& outputs);
-/** A relay's lists of the slots it was told, and the destinations' view of its rows. */
-void linkRelay(Operation& operation, HandleState& handle, const ArenaLayout& layout, size_t local, Rank& rank, bool weights);
+/** Groups over several processes: the lists of rows that came to be relayed. */
+void makeRelayLists(Operation& operation, const HandleState& handle, size_t local, Rank& rank, int64_t first, int64_t rows);
+/** Groups over several processes: the destinations' view of a rank's tokens and of what it relays. */
+void linkItems(Operation& operation, const HandleState& handle, const ArenaLayout& layout, size_t local, Rank& rank,
+               const std::vector<Input>& topkWeights, bool newRouting);
 /** The destinations' view alone, from send lists that are there. */
 void linkOnly(Operation& operation, HandleState& handle, const ArenaLayout& layout);
 /** Writes every rank's view into all arenas. */

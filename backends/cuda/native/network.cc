@@ -5,21 +5,41 @@
 
 namespace fa2a {
 
-NodeRows::NodeRows(std::vector<int64_t> counts) : count(std::move(counts)) {
+HopRows::HopRows(std::vector<int64_t> counts, std::vector<int64_t> ready)
+    : count(std::move(counts)), ready_(std::move(ready)) {
   for (const int64_t rows : count) {
     first.push_back(total);
     total += rows;
   }
 }
 
-void checkNode(const fa2a_group_options& options, int32_t ranksPerNode) {
-  const int32_t first = options.local_ranks == nullptr ? 0 : options.local_ranks[0];
-  if (options.num_local_ranks != ranksPerNode || first % ranksPerNode != 0) {
-    fail(FA2A_UNAVAILABLE, "local_ranks", format("the %d ranks of one node in each process", ranksPerNode),
-         format("%d ranks from rank %d", options.num_local_ranks, first),
-         "start one process per host and let it drive all of its ranks");
+HopRows::Part HopRows::part(size_t place, int part) const {
+  const int64_t rows = count[place];
+  if (part < 0) return {first[place], rows};
+  if (!ready_.empty()) {
+    const int64_t ready = ready_[place];
+    return part == 0 ? Part{first[place], ready} : Part{first[place] + ready, rows - ready};
   }
-  const int64_t bytes = int64_t{ranksPerNode} * FA2A_NETWORK_ID_BYTES;
+  const int64_t size = std::max(LEAST_PART_ROWS, (rows + RAIL_PARTS - 1) / RAIL_PARTS);
+  const int64_t begin = std::min(rows, size * part);
+  return {first[place] + begin, std::min(rows, begin + size) - begin};
+}
+
+int64_t networkIdBytes(int32_t numRanks, int32_t ranksPerNode, int32_t numLocal) {
+  const int64_t nodes = numRanks / ranksPerNode;
+  const int64_t rails = nodes > 1 ? ranksPerNode : 0;
+  return (rails + (numLocal < ranksPerNode ? nodes : 0)) * FA2A_NETWORK_ID_BYTES;
+}
+
+void checkProcess(const fa2a_group_options& options, int32_t ranksPerNode) {
+  const int32_t first = options.local_ranks == nullptr ? 0 : options.local_ranks[0];
+  const bool node = options.num_local_ranks == ranksPerNode && first % ranksPerNode == 0;
+  if (!node && options.num_local_ranks != 1) {
+    fail(FA2A_UNAVAILABLE, "local_ranks", format("the %d ranks of one node in each process, or one rank", ranksPerNode),
+         format("%d ranks from rank %d", options.num_local_ranks, first),
+         "start one process per host that drives all of its ranks, or one per rank");
+  }
+  const int64_t bytes = networkIdBytes(options.num_ranks, ranksPerNode, options.num_local_ranks);
   if (options.network_id == nullptr || options.network_id_bytes != bytes) {
     failArgument("network_id", format("%lld bytes of fa2a_network_id", static_cast<long long>(bytes)),
                  options.network_id == nullptr ? "none" : std::to_string(options.network_id_bytes),
@@ -27,186 +47,273 @@ void checkNode(const fa2a_group_options& options, int32_t ranksPerNode) {
   }
 }
 
-Network::Network(Group& group, const fa2a_group_options& options) : group_(group), api_(requireNccl()) {
-  numNodes_ = group.numRanks() / group.ranksPerNode();
-  node_ = group.ranks[0]->rank / group.ranksPerNode();
-  rails_.resize(group.numLocal());
+Network::Network(Group& group, const fa2a_group_options& options)
+    : group_(group), api_(requireNccl()), ranksPerProcess_(static_cast<int>(group.numLocal())) {
   sent.resize(group.numLocal());
-  for (size_t local = 0; local < rails_.size(); local++) {
-    Rank& rank = *group.ranks[local];
-    Rail& rail = rails_[local];
+  const bool rails = group.numRanks() > group.ranksPerNode();
+  const uint8_t* id = options.network_id;
+  if (rails) open(HopKind::Rail, id, false);
+  if (rails) id += int64_t{group.ranksPerNode()} * FA2A_NETWORK_ID_BYTES;
+  if (ranksPerProcess_ < group.ranksPerNode()) open(HopKind::Node, id, true);
+  for (const HopKind kind : HOPS) {
+    for (size_t local = 0; has(kind) && local < sent.size(); local++) {
+      settle("meeting the other processes", rail(kind, local), group.ranks[local]->rank);
+    }
+  }
+}
+
+void Network::open(HopKind kind, const uint8_t* ids, bool ofNode) {
+  hops_[static_cast<size_t>(kind)].resize(group_.numLocal());
+  for (size_t local = 0; local < group_.numLocal(); local++) {
+    Rank& rank = *group_.ranks[local];
+    Rail& rail = this->rail(kind, local);
     OnDevice on(rank.device);
     check(cudaStreamCreateWithFlags(&rail.stream, cudaStreamNonBlocking), "cudaStreamCreate", rank.rank);
     rail.ready = Event(rank.device, false);
     for (Event& event : rail.arrived) event = Event(rank.device, false);
+    const int32_t which = ofNode ? rank.rank / group_.ranksPerNode() : rank.rank % group_.ranksPerNode();
     nccl::UniqueId id;
-    std::memcpy(&id, options.network_id + local * FA2A_NETWORK_ID_BYTES, sizeof id);
+    std::memcpy(&id, ids + int64_t{which} * FA2A_NETWORK_ID_BYTES, sizeof id);
     // Not blocking, so that a process that never comes is a timeout and no hang.
     nccl::Config config;
     config.blocking = 0;
-    const nccl::Result result = api_.CommInitRankConfig(&rail.comm, numNodes_, id, node_, &config);
-    if (result != nccl::Result::InProgress) call(result, "ncclCommInitRankConfig", local);
+    const nccl::Result result = api_.CommInitRankConfig(&rail.comm, hop(kind, rank).count, id, placeOf(kind, rank), &config);
+    if (result != nccl::Result::InProgress) call(result, "ncclCommInitRankConfig", rail, rank.rank);
   }
-  for (size_t local = 0; local < rails_.size(); local++) settle(local, "meeting the other nodes");
 }
 
 Network::~Network() {
-  for (Rail& rail : rails_) {
-    if (rail.comm != nullptr) (aborted_.empty() ? api_.CommDestroy : api_.CommAbort)(rail.comm);
-    if (rail.stream != nullptr) cudaStreamDestroy(rail.stream);
+  for (auto& hop : hops_) {
+    for (Rail& rail : hop) {
+      if (rail.comm != nullptr) (aborted_.empty() ? api_.CommDestroy : api_.CommAbort)(rail.comm);
+      if (rail.stream != nullptr) cudaStreamDestroy(rail.stream);
+    }
   }
 }
 
-void Network::call(nccl::Result result, const char* what, size_t local) {
-  if (result == nccl::Result::Success) return;
-  if (result == nccl::Result::InProgress) return settle(local, what);
-  const std::string detail = api_.GetLastError(rails_[local].comm);
-  const std::string why = format("network: %s on rank %d: expected success, received %s (%s); close the group", what,
-                                 group_.ranks[local]->rank, api_.GetErrorString(result), detail.c_str());
-  for (Rail& rail : rails_) {
-    if (rail.comm != nullptr) api_.CommAbort(std::exchange(rail.comm, nullptr));
-  }
+kernels::Hop Network::hop(HopKind kind, const Rank& rank) const {
+  const int perNode = group_.ranksPerNode();
+  if (kind == HopKind::Rail) return {true, rank.rank % perNode, perNode, group_.numRanks() / perNode, ranksPerProcess_};
+  return {false, rank.rank / perNode * perNode, 1, perNode, ranksPerProcess_};
+}
+
+int Network::placeOf(HopKind kind, const Rank& rank) const {
+  return kind == HopKind::Rail ? rank.rank / group_.ranksPerNode() : rank.rank % group_.ranksPerNode();
+}
+
+void Network::abortAll(const std::string& why) {
+  left_ = outstanding();
   aborted_ = why;
-  failMessage(FA2A_BACKEND_FAILURE, why, group_.ranks[local]->rank, false);
+  for (auto& hop : hops_) {
+    for (Rail& rail : hop) {
+      if (rail.comm != nullptr) api_.CommAbort(std::exchange(rail.comm, nullptr));
+    }
+  }
 }
 
-void Network::settle(size_t local, const char* what) {
+void Network::call(nccl::Result result, const char* what, Rail& rail, int32_t rank) {
+  if (result == nccl::Result::Success) return;
+  if (result == nccl::Result::InProgress) return settle(what, rail, rank);
+  const std::string detail = api_.GetLastError(rail.comm);
+  abortAll(format("network: %s on rank %d: expected success, received %s (%s); close the group", what, rank,
+                  api_.GetErrorString(result), detail.c_str()));
+  failMessage(FA2A_BACKEND_FAILURE, aborted_, rank, false);
+}
+
+void Network::settle(const char* what, Rail& rail, int32_t rank) {
   const Deadline deadline = group_.deadline();
   for (;;) {
     nccl::Result state = nccl::Result::Success;
-    api_.CommGetAsyncError(rails_[local].comm, &state);
-    if (state != nccl::Result::InProgress) return call(state, what, local);
+    api_.CommGetAsyncError(rail.comm, &state);
+    if (state != nccl::Result::InProgress) return call(state, what, rail, rank);
     if (deadline.passed()) {
-      const std::string why = format("network: %s on rank %d: expected an answer of the other nodes within %lld ms, received "
-                                     "none; look at their processes", what, group_.ranks[local]->rank,
-                                     static_cast<long long>(deadline.milliseconds));
-      for (Rail& rail : rails_) {
-        if (rail.comm != nullptr) api_.CommAbort(std::exchange(rail.comm, nullptr));
-      }
-      aborted_ = why;
-      failMessage(FA2A_TIMEOUT, why, group_.ranks[local]->rank, false);
+      abortAll(format("network: %s on rank %d: expected an answer of the other processes within %lld ms, received none; look "
+                      "at them",
+                      what, rank, static_cast<long long>(deadline.milliseconds)));
+      failMessage(FA2A_TIMEOUT, aborted_, rank, false);
     }
     std::this_thread::sleep_for(std::chrono::microseconds(100));
   }
 }
 
-std::pair<int64_t, int64_t> Network::chunkOf(int64_t rows, int chunk) {
-  const int64_t size = std::max(LEAST_CHUNK_ROWS, (rows + CHUNKS - 1) / CHUNKS);
-  const int64_t first = std::min(rows, size * chunk);
-  return {first, std::min(rows, first + size) - first};
+void Network::begin() {
+  const std::lock_guard lock(mutex_);
+  steps_.clear();
 }
 
-void Network::begin() { steps_.clear(); }
-
-void Network::gather(Operation& operation, size_t local, char* table, size_t bytes) {
+void Network::gather(Operation& operation, HopKind kind, size_t local, char* table, size_t bytes) {
   const std::lock_guard lock(mutex_);
   Rank& rank = *group_.ranks[local];
+  Rail& rail = this->rail(kind, local);
   if (!aborted_.empty()) failMessage(FA2A_BACKEND_FAILURE, aborted_, rank.rank, false);
   OnDevice on(rank.device);
-  operation.timed(rank, rank.comm, "network counts", true, [&] {
-    const char* own = table + static_cast<size_t>(node_) * bytes;
-    call(api_.AllGather(own, table, bytes, nccl::DataType::Uint8, rails_[local].comm, rank.comm), "ncclAllGather", local);
+  const int place = placeOf(kind, rank);
+  const kernels::Hop hop = this->hop(kind, rank);
+  operation.timed(rank, rank.comm, kind == HopKind::Rail ? "network counts" : "node counts", true, -1, [&] {
+    const char* own = table + static_cast<size_t>(place) * bytes;
+    call(api_.AllGather(own, table, bytes, nccl::DataType::Uint8, rail.comm, rank.comm), "ncclAllGather", rail, rank.rank);
   });
-  sent[local].count_bytes += static_cast<int64_t>(bytes) * (numNodes_ - 1);
-  steps_.push_back({"counts", local, Event(rank.device, false), format("the counts of %d other nodes", numNodes_ - 1)});
-  steps_.back().done.record(rank.comm);
+  sent[local].count_bytes += static_cast<int64_t>(bytes) * (hop.count - 1);
+  const auto done = std::make_shared<Event>(rank.device, false);
+  done->record(rank.comm);
+  for (int other = 0; other < hop.count; other++) {
+    if (other != place) steps_.push_back({"counts", rank.rank, hop.first + other * hop.stride, static_cast<int64_t>(bytes), done});
+  }
 }
 
-void Network::exchange(Operation& operation, size_t local, const char* phase, int chunk, const RowBuffer& from,
+void Network::exchange(Operation& operation, HopKind kind, size_t local, const char* phase, int part, const RowBuffer& from,
                        const RowBuffer& to, size_t rowBytes) {
   const std::lock_guard lock(mutex_);
   Rank& rank = *group_.ranks[local];
-  Rail& rail = rails_[local];
+  Rail& rail = this->rail(kind, local);
   if (!aborted_.empty()) failMessage(FA2A_BACKEND_FAILURE, aborted_, rank.rank, false);
   OnDevice on(rank.device);
   rail.ready.record(rank.comm);
   check(cudaStreamWaitEvent(rail.stream, rail.ready.get(), 0), "cudaStreamWaitEvent", rank.rank);
-  std::string expected;
-  operation.timed(rank, rail.stream, phase, false, [&] {
-    call(api_.GroupStart(), "ncclGroupStart", local);
-    for (int node = 0; node < numNodes_; node++) {
-      const auto part = [&](const RowBuffer& buffer, char*& at) {
-        const auto n = static_cast<size_t>(node);
-        const auto [first, rows] = chunkOf(buffer.rows->count[n], chunk);
-        at = buffer.data + static_cast<size_t>(buffer.rows->first[n] + first) * rowBytes;
-        return static_cast<size_t>(rows) * rowBytes;
-      };
-      char* at = nullptr;
-      const size_t sendBytes = part(from, at);
-      if (sendBytes > 0) call(api_.Send(at, sendBytes, nccl::DataType::Uint8, node, rail.comm, rail.stream), "ncclSend", local);
-      const size_t receiveBytes = part(to, at);
-      if (receiveBytes == 0) continue;
-      call(api_.Recv(at, receiveBytes, nccl::DataType::Uint8, node, rail.comm, rail.stream), "ncclRecv", local);
-      expected += format("%s%zu bytes of rank %d", expected.empty() ? "" : ", ", receiveBytes,
-                         node * group_.ranksPerNode() + rank.rank % group_.ranksPerNode());
+  const kernels::Hop hop = this->hop(kind, rank);
+  const int own = placeOf(kind, rank);
+  const auto bytesAt = [&](const RowBuffer& buffer, int place, char*& at) {
+    const HopRows::Part rows = buffer.rows->part(static_cast<size_t>(place), part);
+    at = buffer.data + static_cast<size_t>(rows.first) * rowBytes;
+    return static_cast<size_t>(rows.rows) * rowBytes;
+  };
+  // Steps of a ring, each with one place to send to and one to receive from: timed, each is a phase of its own and tells
+  // whose rows were slow; else all are one group. Both sides may differ in that.
+  const bool apart = group_.recordTimings();
+  std::vector<Step> steps;
+  const auto pair = [&](int step) {
+    const int dst = (own + step) % hop.count, src = (own + hop.count - step) % hop.count;
+    char* at = nullptr;
+    const size_t sendBytes = bytesAt(from, dst, at);
+    if (sendBytes > 0) call(api_.Send(at, sendBytes, nccl::DataType::Uint8, dst, rail.comm, rail.stream), "ncclSend", rail, rank.rank);
+    const size_t receiveBytes = bytesAt(to, src, at);
+    if (receiveBytes == 0) return;
+    call(api_.Recv(at, receiveBytes, nccl::DataType::Uint8, src, rail.comm, rail.stream), "ncclRecv", rail, rank.rank);
+    const std::string name = part < 0 ? phase : format("%s %d of %d", phase, part + 1, from.rows->numParts());
+    steps.push_back({name, rank.rank, hop.first + src * hop.stride, static_cast<int64_t>(receiveBytes), nullptr});
+  };
+  const auto grouped = [&](int firstStep, int endStep, int32_t srcRank) {
+    operation.timed(rank, rail.stream, phase, false, srcRank, [&] {
+      call(api_.GroupStart(), "ncclGroupStart", rail, rank.rank);
+      for (int step = firstStep; step < endStep; step++) pair(step);
+      call(api_.GroupEnd(), "ncclGroupEnd", rail, rank.rank);
+    });
+    const auto done = std::make_shared<Event>(rank.device, false);
+    done->record(rail.stream);
+    for (Step& step : steps) step.done = done;
+    steps_.insert(steps_.end(), steps.begin(), steps.end());
+    steps.clear();
+  };
+  if (apart) {
+    for (int step = 1; step < hop.count; step++) {
+      const int src = (own + hop.count - step) % hop.count;
+      grouped(step, step + 1, hop.first + src * hop.stride);
     }
-    call(api_.GroupEnd(), "ncclGroupEnd", local);
-  });
-  rail.arrived[chunk].record(rail.stream);
-  steps_.push_back({format("%s %d of %d", phase, chunk + 1, CHUNKS), local, Event(rank.device, false), expected});
-  steps_.back().done.record(rail.stream);
+  } else {
+    grouped(1, hop.count, -1);
+  }
+  rail.arrived[std::max(0, part)].record(rail.stream);
 }
 
-void Network::arrive(size_t local, int chunk) {
+void Network::arrive(HopKind kind, size_t local, int part) {
   Rank& rank = *group_.ranks[local];
   OnDevice on(rank.device);
-  check(cudaStreamWaitEvent(rank.comm, rails_[local].arrived[chunk].get(), 0), "cudaStreamWaitEvent", rank.rank);
+  check(cudaStreamWaitEvent(rank.comm, rail(kind, local).arrived[std::max(0, part)].get(), 0), "cudaStreamWaitEvent", rank.rank);
 }
 
 std::string Network::failure() {
   const std::lock_guard lock(mutex_);
-  for (size_t local = 0; local < rails_.size() && aborted_.empty(); local++) {
-    nccl::Result state = nccl::Result::Success;
-    api_.CommGetAsyncError(rails_[local].comm, &state);
-    if (state == nccl::Result::Success || state == nccl::Result::InProgress) continue;
-    return format("network: expected the rail of rank %d to work, received %s (%s)", group_.ranks[local]->rank,
-                  api_.GetErrorString(state), api_.GetLastError(rails_[local].comm));
+  if (!aborted_.empty()) return aborted_;
+  for (const HopKind kind : HOPS) {
+    for (size_t local = 0; has(kind) && local < sent.size(); local++) {
+      nccl::Result state = nccl::Result::Success;
+      api_.CommGetAsyncError(rail(kind, local).comm, &state);
+      if (state == nccl::Result::Success || state == nccl::Result::InProgress) continue;
+      return format("network: expected the %s of rank %d to work, received %s (%s)", kind == HopKind::Rail ? "rail" : "node",
+                    group_.ranks[local]->rank, api_.GetErrorString(state), api_.GetLastError(rail(kind, local).comm));
+    }
   }
-  return aborted_;
+  return "";
 }
 
 void Network::abort(const std::string& why) {
   const std::lock_guard lock(mutex_);
-  if (!aborted_.empty()) return;
-  aborted_ = why;
-  for (Rail& rail : rails_) {
-    if (rail.comm != nullptr) api_.CommAbort(std::exchange(rail.comm, nullptr));
-  }
+  if (aborted_.empty()) abortAll(why);
 }
 
-bool Network::aborted() {
+std::vector<fa2a_wait> Network::outstanding() {
+  std::vector<fa2a_wait> waits;
+  for (const Step& step : steps_) {
+    const bool done = cudaEventQuery(step.done->get()) == cudaSuccess;
+    cudaGetLastError();
+    if (done) continue;
+    fa2a_wait wait = {};
+    wait.rank = step.rank;
+    wait.src_rank = step.srcRank;
+    wait.expected_bytes = step.bytes;
+    std::snprintf(wait.phase, sizeof wait.phase, "%s", step.phase.c_str());
+    waits.push_back(wait);
+  }
+  return waits;
+}
+
+std::vector<fa2a_wait> Network::waits() {
   const std::lock_guard lock(mutex_);
-  return !aborted_.empty();
+  return aborted_.empty() ? outstanding() : left_;
 }
 
 std::string Network::table() {
   std::string text;
-  for (const Step& step : steps_) {
-    const bool done = cudaEventQuery(step.done.get()) == cudaSuccess;
-    cudaGetLastError();
-    if (done) continue;
-    text += format("; rank %d, %s: expects %s, not received", group_.ranks[step.local]->rank, step.phase.c_str(),
-                   step.expected.empty() ? "nothing" : step.expected.c_str());
-    if (text.size() > 1200) break;
+  for (const fa2a_wait& wait : waits()) {
+    text += format("; rank %d, %s: expects %lld bytes of rank %d, not received", wait.rank, wait.phase,
+                   static_cast<long long>(wait.expected_bytes), wait.src_rank);
+    if (text.size() > 600) return text + "; ...";
   }
   return text;
 }
 
+void Network::useLinks(const std::shared_ptr<HandleState>& handle, size_t rowBytes, bool dispatched) {
+  links_.push_back({handle, rowBytes, dispatched});
+}
+
+void Network::settleLinks() {
+  for (const LinkUse& use : links_) {
+    for (size_t local = 0; local < sent.size(); local++) {
+      const RankHandleState& own = use.handle->ranks[local];
+      const kernels::Report& report = *own.pinned.report;
+      const HandleHop& node = own.network->hop(HopKind::Node);
+      const int64_t rows = use.dispatched ? report.linkRowsPushed + node.sent.total : report.linkRowsReturned + node.received.total;
+      (use.dispatched ? sent[local].link_rows_dispatched : sent[local].link_rows_combined) += rows;
+      sent[local].link_bytes += rows * static_cast<int64_t>(use.rowBytes);
+    }
+  }
+  links_.clear();
+}
+
 }  // namespace fa2a
 
-fa2a_code fa2a_network_id(int32_t numRails, uint8_t* id, fa2a_error* error) {
+int64_t fa2a_network_id_bytes(int32_t numRanks, int32_t ranksPerNode, int32_t numLocalRanks) {
+  const bool whole = numRanks >= 1 && ranksPerNode >= 1 && numRanks % ranksPerNode == 0 && numLocalRanks >= 1;
+  return whole ? fa2a::networkIdBytes(numRanks, ranksPerNode, numLocalRanks) : 0;
+}
+
+fa2a_code fa2a_network_id(int32_t numRanks, int32_t ranksPerNode, int32_t numLocalRanks, uint8_t* id, fa2a_error* error) {
   using namespace fa2a;
   return guard(error, [&] {
-    if (numRails < 1 || id == nullptr) failArgument("num_rails", "at least 1 and room for the ids", std::to_string(numRails), "pass ranks_per_node");
+    const int64_t bytes = fa2a_network_id_bytes(numRanks, ranksPerNode, numLocalRanks);
+    if (bytes == 0 || id == nullptr) {
+      failArgument("network_id", "a group of several processes and room for its id",
+                   format("%d ranks, %d per node, %d per process", numRanks, ranksPerNode, numLocalRanks), "pass the group's sizes");
+    }
     const nccl::Api& api = requireNccl();
-    for (int32_t rail = 0; rail < numRails; rail++) {
+    for (int64_t at = 0; at < bytes; at += FA2A_NETWORK_ID_BYTES) {
       nccl::UniqueId one;
       const nccl::Result result = api.GetUniqueId(&one);
       if (result != nccl::Result::Success) {
         failMessage(FA2A_BACKEND_FAILURE, format("ncclGetUniqueId: expected an id, received %s (%s)", api.GetErrorString(result),
                                                  api.GetLastError(nullptr)));
       }
-      std::memcpy(id + static_cast<size_t>(rail) * FA2A_NETWORK_ID_BYTES, &one, sizeof one);
+      std::memcpy(id + at, &one, sizeof one);
     }
   });
 }

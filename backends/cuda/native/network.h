@@ -1,84 +1,123 @@
-// What crosses hosts: one communicator per local rank, to the ranks with its index on the other nodes (its rail), and a
-// stream of its own, so that rows travel while others are copied. docs/clusters.md has the data path.
+// What crosses processes: one communicator per local rank and hop (kernels/hops.cuh), each with a stream of its own, so
+// that rows travel while others are copied. docs/clusters.md has the data path.
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
 
+#include "../kernels/types.h"
 #include "group.h"
 #include "nccl.h"
 
 namespace fa2a {
 
-/** Rows of one rank to or from every node, nodes one after the other; its own has none. */
-struct NodeRows {
+enum class HopKind : size_t { Rail, Node };
+constexpr HopKind HOPS[] = {HopKind::Rail, HopKind::Node};
+
+/** Rows of one rank to or from every place of a hop, places one after the other; its own has none. */
+class HopRows {
+ public:
+  /** Parts of a rail: while one travels the one before is copied on. */
+  static constexpr int RAIL_PARTS = 4;
+  static constexpr int64_t LEAST_PART_ROWS = 64;
+
+  HopRows() = default;
+  /** `ready`: rows of each place that need not wait for a relay; empty = a rail, all alike. */
+  explicit HopRows(std::vector<int64_t> counts, std::vector<int64_t> ready = {});
+
+  size_t numPlaces() const { return count.size(); }
+  int numParts() const { return ready_.empty() ? RAIL_PARTS : 2; }
+  struct Part {
+    /** Counted over all places. */
+    int64_t first;
+    int64_t rows;
+  };
+  /** The same on both sides. Part -1 is all of a place. */
+  Part part(size_t place, int part) const;
+
   std::vector<int64_t> count;
   std::vector<int64_t> first;
   int64_t total = 0;
 
-  explicit NodeRows(std::vector<int64_t> counts = {});
+ private:
+  std::vector<int64_t> ready_;
+};
+
+/** One hop of one rank's handle. */
+struct HandleHop {
+  HopRows sent;
+  HopRows received;
+  /** [places] first row in the send buffer. */
+  int32_t* firstRow = nullptr;
+  /** [items, places] row of the send buffer, -1 = none. */
+  int32_t* row = nullptr;
+  int64_t numItems = 0;
+  /** The first of the items that came by this hop; the rank's own tokens are items too. */
+  int64_t firstItem = 0;
+  /** What the send buffer's rows are, as a destination knows its rows: combine returns through it. */
+  kernels::Rows sentRows = {};
 };
 
 /** The network part of one rank's handle. */
 struct RankNetwork {
   Memory memory;
-  NodeRows sent;
-  NodeRows received;
-  /** [tokens, nodes] row of the send buffer, -1 = none. */
-  int32_t* nodeRow = nullptr;
-  /** The send lists with one entry per other node. */
-  kernels::SendLists merged = {};
-  /** What the send buffer's rows are, as a destination knows its rows: combine returns through it. */
-  kernels::Rows sentRows = {};
-  /** Rows of other nodes' sources with this rank's index, relayed here: as a source knows its tokens. */
+  HandleHop hops[2];
+  /** Rows that came by any hop. */
+  int64_t numRelayed = 0;
+  /** [relayed]: whose rows they are; [relayed, topk]: their slots behind this rank; [relayed, width]: as send lists. */
   int32_t* srcRank = nullptr;
   int32_t* srcToken = nullptr;
   int32_t* slotExpert = nullptr;
   int32_t* slotRow = nullptr;
   int32_t* weights = nullptr;
-  kernels::SendLists relay = {};
+  kernels::SendLists relayed = {};
+  /** [tokens + relayed, width]: lists with one entry per place of a hop. */
+  kernels::SendLists merged = {};
+
+  HandleHop& hop(HopKind kind) { return hops[static_cast<size_t>(kind)]; }
+  const HandleHop& hop(HopKind kind) const { return hops[static_cast<size_t>(kind)]; }
 };
 
-/** One side of a transfer: rows of `rowBytes` by node. */
+/** One side of a transfer: rows of `rowBytes` by place. */
 struct RowBuffer {
   char* data;
-  const NodeRows* rows;
+  const HopRows* rows;
 };
 
 class Network {
  public:
-  /** Parts that rows are sent in: while one travels the one before is copied on. */
-  static constexpr int CHUNKS = 4;
-  static constexpr int64_t LEAST_CHUNK_ROWS = 64;
-
   Network(Group& group, const fa2a_group_options& options);
   ~Network();
 
-  int numNodes() const { return numNodes_; }
-  int node() const { return node_; }
-  /** Rows of a pair's part: the same on both sides. */
-  static std::pair<int64_t, int64_t> chunkOf(int64_t rows, int chunk);
+  bool has(HopKind kind) const { return !hops_[static_cast<size_t>(kind)].empty(); }
+  /** The hop as kernels know it. */
+  kernels::Hop hop(HopKind kind, const Rank& rank) const;
+  int ranksPerProcess() const { return ranksPerProcess_; }
 
-  /** Every node's block of `bytes` to `table`, where this node's already is. On the rank's comm stream. */
-  void gather(Operation& operation, size_t local, char* table, size_t bytes);
-  /** Sends and receives one part on the network stream, after what the comm stream holds now. */
-  void exchange(Operation& operation, size_t local, const char* phase, int chunk, const RowBuffer& from, const RowBuffer& to,
-                size_t rowBytes);
-  /** The comm stream waits for part `chunk`. */
-  void arrive(size_t local, int chunk);
+  /** Every place's block of `bytes` to `table`, where this rank's already is. On the rank's comm stream. */
+  void gather(Operation& operation, HopKind kind, size_t local, char* table, size_t bytes);
+  /** Sends and receives one part on the hop's stream, after what the comm stream holds now. */
+  void exchange(Operation& operation, HopKind kind, size_t local, const char* phase, int part, const RowBuffer& from,
+                const RowBuffer& to, size_t rowBytes);
+  /** The comm stream waits for the part. */
+  void arrive(HopKind kind, size_t local, int part);
 
   /** What went wrong with the communicators; empty: nothing. */
   std::string failure();
   /** Ends everything that is pending; of any thread. `why` is what later calls say. */
   void abort(const std::string& why);
-  bool aborted();
   /** Begins the table of an operation. */
   void begin();
-  /** "rank 0 expects 12 rows of rank 4": one line of everything that has not arrived. */
+  /** "rank 0 expects 12 bytes of rank 4": what has not arrived, or had not when the network was given up. */
   std::string table();
+  std::vector<fa2a_wait> waits();
+
+  /** Counts the rows that a handle's dispatches and combines write to other ranks of this process. */
+  void useLinks(const std::shared_ptr<HandleState>& handle, size_t rowBytes, bool dispatched);
+  /** Adds up what useLinks noted; the devices must be done with it. */
+  void settleLinks();
 
   std::vector<fa2a_network_info> sent;
 
@@ -87,60 +126,83 @@ class Network {
     nccl::Comm comm = nullptr;
     cudaStream_t stream = nullptr;
     Event ready;
-    Event arrived[CHUNKS];
+    Event arrived[HopRows::RAIL_PARTS];
   };
   struct Step {
     std::string phase;
-    size_t local;
-    Event done;
-    std::string expected;
+    int32_t rank;
+    int32_t srcRank;
+    int64_t bytes;
+    std::shared_ptr<Event> done;
   };
-  void call(nccl::Result result, const char* what, size_t local);
-  void settle(size_t local, const char* what);
+  struct LinkUse {
+    std::shared_ptr<HandleState> handle;
+    size_t rowBytes;
+    bool dispatched;
+  };
+  void open(HopKind kind, const uint8_t* ids, bool oneForAll);
+  Rail& rail(HopKind kind, size_t local) { return hops_[static_cast<size_t>(kind)][local]; }
+  int placeOf(HopKind kind, const Rank& rank) const;
+  void call(nccl::Result result, const char* what, Rail& rail, int32_t rank);
+  void settle(const char* what, Rail& rail, int32_t rank);
+  void abortAll(const std::string& why);
+  std::vector<fa2a_wait> outstanding();
 
   Group& group_;
   const nccl::Api& api_;
-  int numNodes_ = 0;
-  int node_ = 0;
-  std::vector<Rail> rails_;
+  int ranksPerProcess_;
+  /** Per hop, per local rank; empty = no such hop. */
+  std::vector<Rail> hops_[2];
   std::vector<Step> steps_;
+  /** The table of the failure. */
+  std::vector<fa2a_wait> left_;
+  std::vector<LinkUse> links_;
   std::mutex mutex_;
   std::string aborted_;
 };
 
-/** Whether all of one node's ranks, and only those, are in this process; throws Unavailable otherwise. */
-void checkNode(const fa2a_group_options& options, int32_t ranksPerNode);
+/** Bytes of fa2a_network_id for a group whose processes hold that many ranks. */
+int64_t networkIdBytes(int32_t numRanks, int32_t ranksPerNode, int32_t numLocal);
+/** Whether this process holds one node's ranks, or one; throws Unavailable otherwise. */
+void checkProcess(const fa2a_group_options& options, int32_t ranksPerNode);
 
-// ---- relay.cu: the kernels of a group over several processes ----
+// ---- routes.cu: which rows cross, and where they go ----
 
-/** Staging and send buffers of one plane, per local rank. */
-struct PlaneBuffers {
-  std::vector<Memory> send;
-  std::vector<Memory> receive;
-};
-
+/** Bad expert ids are told to all ranks, with the counts. */
+void markBadSlots(Operation& operation, const HandleState& handle, const ArenaLayout& layout);
 /** Brings all counts to all ranks. */
 void gatherCounts(Operation& operation, const HandleState& handle, const ArenaLayout& layout);
 /** After the counts: how many rows cross, and room for what the handle keeps of them. Waits for the devices. */
 void sizeNetwork(Operation& operation, HandleState& handle, const ArenaLayout& layout);
-/** Send buffers of a plane; rowBytes of the metadata, x or scales. */
-PlaneBuffers makeBuffers(Group& group, const HandleState& handle, size_t sendBytes, size_t receiveBytes);
-/** Makes the send buffers the memory of the other nodes' ranks. */
-void publishRails(Operation& operation, const HandleState& handle, const ArenaLayout& layout, const PlaneBuffers& rows,
-                  const PlaneBuffers& scales);
-/** The merged list of one rank, in the phase that made its send lists. */
-void mergeNodes(Operation& operation, HandleState& handle, const ArenaLayout& layout, size_t local, Rank& rank);
-/** Tells the relays where rows go, and the destinations what their rows are. */
-void exchangeRoutes(Operation& operation, HandleState& handle, const ArenaLayout& layout,
-                    const std::vector<Input>& topkWeights);
+/** Notes how many rows a rank writes to others of its process, in its report. */
+void countLinks(Operation& operation, HandleState& handle);
+/** Tells relays and destinations what their rows are. */
+void exchangeRoutes(Operation& operation, HandleState& handle, const std::vector<Input>& topkWeights);
+/** Then: one list per item, and the destinations' view of them. */
+void linkRoutes(Operation& operation, HandleState& handle, const ArenaLayout& layout, const std::vector<Input>& topkWeights,
+                bool newRouting);
+
+// ---- relay.cu: the rows themselves ----
+
+/** Send and receive buffers of one plane: per hop, per local rank. */
+struct PlaneBuffers {
+  std::vector<Memory> send[2];
+  std::vector<Memory> receive[2];
+};
+PlaneBuffers makeBuffers(Group& group, const HandleState& handle, size_t rowBytes);
+/** Makes the send buffers the memory of the ranks behind each hop. */
+void publishHops(Operation& operation, const HandleState& handle, const ArenaLayout& layout, const PlaneBuffers& rows,
+                 const PlaneBuffers& scales);
 /** Sends the rows of a plane and relays what comes. */
 void forwardPlane(Operation& operation, const HandleState& handle, const ArenaLayout& layout, const PlaneBuffers& buffers,
                   const std::vector<Input>& input, int plane);
-/** Hybrid-ep: combined probs, own node's and others'. */
+/** Hybrid-ep: combined probs, of ranks in this process and in others. */
 void combineProbs(Operation& operation, const HandleState& handle, const ArenaLayout& layout,
                   const std::vector<std::shared_ptr<Tensor>>& out);
-/** Lists that a rank pushes along and sums by: those with one entry per other node, where there are. */
+/** Lists that a rank pushes along and sums by: one entry per place of a hop, where there are. */
 const kernels::SendLists& pushLists(const RankHandleState& own);
+/** The lists from an item on. */
+kernels::SendLists listsFrom(const kernels::SendLists& lists, int64_t item, int32_t width);
 int64_t relayedRows(const RankHandleState& own);
 
 }  // namespace fa2a

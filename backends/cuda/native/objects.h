@@ -48,6 +48,8 @@ struct TimedPhase {
   int32_t rank;
   std::string name;
   bool waiting;
+  /** Whose rows or arrival it waits for; -1 = nobody's alone. */
+  int32_t srcRank;
   Event start;
   Event end;
 };

@@ -35,7 +35,7 @@ void Operation::phase(const char* name, const std::function<void(size_t, Rank&)>
     Rank& rank = *group_.ranks[local];
     OnDevice on(rank.device);
     if (timed) {
-      event_->phases.push_back({rank.rank, name, waiting, Event(rank.device, true), Event(rank.device, true)});
+      event_->phases.push_back({rank.rank, name, waiting, -1, Event(rank.device, true), Event(rank.device, true)});
       event_->phases.back().start.record(rank.comm);
     }
     body(local, rank);
@@ -43,11 +43,11 @@ void Operation::phase(const char* name, const std::function<void(size_t, Rank&)>
   }
 }
 
-void Operation::timed(const Rank& rank, cudaStream_t stream, const char* name, bool waiting,
+void Operation::timed(const Rank& rank, cudaStream_t stream, const char* name, bool waiting, int32_t srcRank,
                       const std::function<void()>& body) {
   const bool timed = group_.recordTimings() && !capturing();
   if (timed) {
-    event_->phases.push_back({rank.rank, name, waiting, Event(rank.device, true), Event(rank.device, true)});
+    event_->phases.push_back({rank.rank, name, waiting, srcRank, Event(rank.device, true), Event(rank.device, true)});
     event_->phases.back().start.record(stream);
   }
   body();
@@ -66,7 +66,7 @@ void Operation::barrier(const char* name) {
   const size_t firstPhase = event_->phases.size();
   for (const auto& rank : ranks) {
     if (!timed) break;
-    event_->phases.push_back({rank->rank, name, true, Event(rank->device, true), Event(rank->device, true)});
+    event_->phases.push_back({rank->rank, name, true, -1, Event(rank->device, true), Event(rank->device, true)});
     event_->phases.back().start.record(rank->comm);
   }
   // The first rank's stream is the hub: it waits for all, then all wait for it. Events order the memory as well.
@@ -139,15 +139,28 @@ void waitEvent(EventState& event, const Deadline& deadline) {
   if (const auto handle = event.handle.lock()) checkReports(*handle);
 }
 
-void checkReports(HandleState& handle) {
-  for (const RankHandleState& rank : handle.ranks) {
+void checkReports(HandleState& handle, const std::vector<Input>* topkIdx) {
+  for (size_t local = 0; local < handle.ranks.size(); local++) {
+    const RankHandleState& rank = handle.ranks[local];
     const kernels::Report* report = rank.pinned.report;
     if (report == nullptr || report->badSlot == 0) continue;
     const int32_t slot = kernels::LAST_SLOT - report->badSlot;
-    failArgument("topkIdx", format("-1..%d, each expert once per token", handle.meta.num_experts - 1),
-                 "another expert id", "use -1 for a slot without a choice",
-                 {.rank = rank.rank->rank, .token = slot / handle.meta.topk, .slot = slot % handle.meta.topk});
+    std::string received = "another expert id";
+    if (topkIdx != nullptr) {
+      const Input& ids = (*topkIdx)[local];
+      int64_t id = 0;
+      const auto bytes = static_cast<size_t>(fa2a_dtype_bytes(ids.dtype));
+      rank.rank->download(&id, static_cast<const char*>(ids.data) + static_cast<size_t>(slot) * bytes, bytes);
+      received = std::to_string(ids.dtype == FA2A_I64 ? id : static_cast<int32_t>(id));
+    }
+    failBadSlot(handle.meta, rank.rank->rank, slot, received.c_str());
   }
+}
+
+void failBadSlot(const fa2a_handle_meta& meta, int32_t rank, int32_t slot, const char* received) {
+  failArgument("topkIdx", format("-1..%d, each expert once per token", meta.num_experts - 1), received,
+               "use -1 for a slot without a choice",
+               {.rank = rank, .token = slot / meta.topk, .slot = slot % meta.topk});
 }
 
 const char* dtypeName(fa2a_dtype dtype) {

@@ -1,8 +1,7 @@
-// The kernels of a group over several processes, and the order in which rows, their routes and their sums cross hosts.
-#include "../kernels/network.cuh"
+// Groups over several processes: the order in which rows, and the probs of their sums, cross.
+#include "../kernels/relay.cuh"
 
 #include "launch.h"
-#include "layout.h"
 #include "network.h"
 #include "operations.h"
 #include "rows.h"
@@ -13,183 +12,68 @@ namespace {
 
 constexpr unsigned THREADS = 256;
 
-unsigned blocksFor(const Operation& operation, const Rank& rank, int64_t threads) {
-  return operation.blocks(Work::Preprocessing, rank, (threads + THREADS - 1) / THREADS);
+size_t indexOf(HopKind kind) { return static_cast<size_t>(kind); }
+
+void sendPart(Operation& operation, const HandleState& handle, const PlaneBuffers& buffers, HopKind kind, const char* phase,
+              int part, size_t bytes) {
+  Group& group = operation.group();
+  for (size_t local = 0; local < group.numLocal(); local++) {
+    const HandleHop& hop = handle.ranks[local].network->hop(kind);
+    group.network->exchange(operation, kind, local, phase, part, {buffers.send[indexOf(kind)][local].data(), &hop.sent},
+                            {buffers.receive[indexOf(kind)][local].data(), &hop.received}, bytes);
+  }
 }
 
-/** The relayed rows of a rank as tokens of a source. */
-kernels::Shape relayShape(const HandleState& handle, size_t local) {
-  kernels::Shape shape = handle.shape(local);
-  shape.numTokens = static_cast<int>(handle.ranks[local].network->received.total);
-  return shape;
-}
-
-size_t carve(RankNetwork& own, char* base, int64_t numTokens, int nodes, int topk, int width, bool hybrid) {
-  size_t used = 0;
-  const auto take = [&](int64_t count) {
-    char* at = base + used;
-    used += (static_cast<size_t>(count) * sizeof(int32_t) + 255) / 256 * 256;
-    return reinterpret_cast<int32_t*>(at);
-  };
-  const int64_t sent = own.sent.total, received = own.received.total;
-  own.nodeRow = take(numTokens * nodes);
-  own.merged.rank = take(numTokens * width);
-  own.merged.row = take(numTokens * width);
-  own.merged.slot = hybrid ? take(numTokens * width) : nullptr;
-  own.sentRows = {take(sent), take(sent), take(sent), take(sent)};
-  own.srcRank = take(received);
-  own.srcToken = take(received);
-  own.slotExpert = take(received * topk);
-  own.slotRow = take(received * topk);
-  own.weights = take(received * topk);
-  own.relay.rank = take(received * width);
-  own.relay.row = take(received * width);
-  own.relay.expert = hybrid ? take(received * width) : nullptr;
-  own.relay.slot = hybrid ? take(received * width) : nullptr;
-  return used;
-}
-
-kernels::SendLists from(const kernels::SendLists& lists, int64_t first) {
-  const auto at = [first](int32_t* list) { return list == nullptr ? nullptr : list + first; };
-  return {at(lists.rank), at(lists.row), at(lists.expert), at(lists.slot)};
+/** Pushes the rows of one part that came by a hop to where they go from here. */
+void pushPart(Operation& operation, const HandleState& handle, const ArenaLayout& layout, const PlaneBuffers& buffers,
+              HopKind kind, size_t local, Rank& rank, int part, int plane, size_t bytes) {
+  const RankNetwork& net = *handle.ranks[local].network;
+  const HandleHop& hop = net.hop(kind);
+  operation.group().network->arrive(kind, local, part);
+  for (size_t place = 0; place < hop.received.numPlaces(); place++) {
+    const HopRows::Part rows = hop.received.part(place, part);
+    if (rows.rows == 0) continue;
+    kernels::Shape shape = handle.shape(local);
+    shape.numTokens = static_cast<int>(rows.rows);
+    launchPush(operation, rank, shape, operation.group().arenas(local, layout),
+               listsFrom(net.merged, hop.firstItem + rows.first, handle.width),
+               buffers.receive[indexOf(kind)][local].data() + static_cast<size_t>(rows.first) * bytes, plane, bytes);
+  }
 }
 
 }  // namespace
 
-const kernels::SendLists& pushLists(const RankHandleState& own) {
-  return own.network == nullptr ? own.send : own.network->merged;
-}
-
-int64_t relayedRows(const RankHandleState& own) { return own.network == nullptr ? 0 : own.network->received.total; }
-
-void gatherCounts(Operation& operation, const HandleState& handle, const ArenaLayout& layout) {
-  Group& group = operation.group();
-  const size_t buckets = static_cast<size_t>(kernels::numBuckets(handle.shape(0)));
-  const size_t block = static_cast<size_t>(group.ranksPerNode()) * buckets * sizeof(int32_t);
-  operation.phase("clear counts", [&](size_t local, Rank& rank) {
-    // An aborted gather leaves zeros: what is enqueued behind it still runs.
-    for (int node = 0; node < group.network->numNodes(); node++) {
-      if (node == group.network->node()) continue;
-      char* at = rank.arena + layout.tableOffset + static_cast<size_t>(node) * block;
-      check(cudaMemsetAsync(at, 0, block, rank.comm), "cudaMemset", group.ranks[local]->rank);
-    }
-  });
-  for (size_t local = 0; local < group.numLocal(); local++) {
-    group.network->gather(operation, local, group.ranks[local]->arena + layout.tableOffset, block);
-  }
-}
-
-void sizeNetwork(Operation& operation, HandleState& handle, const ArenaLayout& layout) {
-  Group& group = operation.group();
-  const int buckets = kernels::numBuckets(handle.shape(0)), nodes = group.network->numNodes(), own = group.network->node();
-  std::vector<int32_t> table(static_cast<size_t>(group.numRanks()) * static_cast<size_t>(buckets));
-  group.ranks[0]->download(table.data(), group.ranks[0]->arena + layout.tableOffset, table.size() * sizeof(int32_t));
-  const auto rows = [&](int src, int node) {
-    return table[static_cast<size_t>(src) * static_cast<size_t>(buckets) +
-                 static_cast<size_t>(group.numRanks() + handle.meta.num_experts + node)];
-  };
-  for (size_t local = 0; local < group.numLocal(); local++) {
-    RankHandleState& rank = handle.ranks[local];
-    rank.network = std::make_shared<RankNetwork>();
-    std::vector<int64_t> sent, received;
-    for (int node = 0; node < nodes; node++) {
-      const int rail = node * group.ranksPerNode() + static_cast<int>(local);
-      sent.push_back(node == own ? 0 : rows(rank.rank->rank, node));
-      received.push_back(node == own ? 0 : rows(rail, own));
-    }
-    rank.network->sent = NodeRows(sent);
-    rank.network->received = NodeRows(received);
-    const auto place = [&](char* base) {
-      return carve(*rank.network, base, rank.numTokens, nodes, handle.meta.topk, handle.width, handle.hybrid());
-    };
-    rank.network->memory = rank.rank->pool->take(place(nullptr));
-    place(rank.network->memory.data());
-  }
-}
-
-PlaneBuffers makeBuffers(Group& group, const HandleState& handle, size_t sendBytes, size_t receiveBytes) {
+PlaneBuffers makeBuffers(Group& group, const HandleState& handle, size_t rowBytes) {
   PlaneBuffers buffers;
-  for (size_t local = 0; local < group.numLocal(); local++) {
-    const RankNetwork& own = *handle.ranks[local].network;
-    buffers.send.push_back(group.ranks[local]->pool->take(static_cast<size_t>(own.sent.total) * sendBytes));
-    buffers.receive.push_back(group.ranks[local]->pool->take(static_cast<size_t>(own.received.total) * receiveBytes));
+  for (const HopKind kind : HOPS) {
+    if (!group.network->has(kind)) continue;
+    for (size_t local = 0; local < group.numLocal(); local++) {
+      const HandleHop& hop = handle.ranks[local].network->hop(kind);
+      const auto take = [&](const HopRows& rows) { return group.ranks[local]->pool->take(static_cast<size_t>(rows.total) * rowBytes); };
+      buffers.send[indexOf(kind)].push_back(take(hop.sent));
+      buffers.receive[indexOf(kind)].push_back(take(hop.received));
+    }
   }
   return buffers;
 }
 
-void publishRails(Operation& operation, const HandleState& handle, const ArenaLayout& layout, const PlaneBuffers& rows,
-                  const PlaneBuffers& scales) {
+void publishHops(Operation& operation, const HandleState& handle, const ArenaLayout& layout, const PlaneBuffers& rows,
+                 const PlaneBuffers& scales) {
+  const Network& network = *operation.group().network;
   operation.phase("publish", [&](size_t local, Rank& rank) {
-    const RankNetwork& own = *handle.ranks[local].network;
-    kernels::RankView view = {};
-    view.planes[0] = rows.send[local].data();
-    if (!scales.send.empty()) view.planes[1] = scales.send[local].data();
-    view.rowSrcRank = own.sentRows.srcRank;
-    view.rowSrcToken = own.sentRows.srcToken;
-    view.rowNext = own.sentRows.next;
-    view.rowReturn = own.sentRows.back;
-    const kernels::RailArgs args = {handle.shape(local), operation.group().arenas(local, layout), view};
-    launch("publishRails", kernels::publishRails, 1, 32, 0, rank.comm, args);
-  });
-}
-
-void mergeNodes(Operation& operation, HandleState& handle, const ArenaLayout& layout, size_t local, Rank& rank) {
-  RankHandleState& own = handle.ranks[local];
-  const kernels::Shape shape = handle.shape(local);
-  if (own.numTokens == 0) return;
-  const kernels::NodeRowArgs place = {shape, operation.group().arenas(local, layout), own.slotExpert,
-                                      reinterpret_cast<const int32_t*>(rank.arena + layout.tilesOffset),
-                                      own.network->nodeRow};
-  const int64_t tiles = (own.numTokens + kernels::TILE_TOKENS - 1) / kernels::TILE_TOKENS;
-  launch("placeNodeRows", kernels::placeNodeRows, blocksFor(operation, rank, tiles * kernels::numNodes(shape)), THREADS, 0,
-         rank.comm, place);
-  const kernels::MergeArgs merge = {shape, own.send, own.network->nodeRow, own.network->merged};
-  launch("mergeLists", kernels::mergeLists, blocksFor(operation, rank, own.numTokens), THREADS, 0, rank.comm, merge);
-}
-
-void exchangeRoutes(Operation& operation, HandleState& handle, const ArenaLayout& layout,
-                    const std::vector<Input>& topkWeights) {
-  Group& group = operation.group();
-  Network& network = *group.network;
-  const bool weights = !topkWeights.empty();
-  const size_t bytes = static_cast<size_t>(kernels::metadataWords(handle.meta.topk, weights)) * sizeof(int32_t);
-  const PlaneBuffers buffers = makeBuffers(group, handle, bytes, bytes);
-  operation.phase("pack routes", [&](size_t local, Rank& rank) {
-    const RankHandleState& own = handle.ranks[local];
-    // An aborted transfer leaves slots that are negative, which no kernel behind it follows.
-    check(cudaMemsetAsync(buffers.receive[local].data(), 0xff, static_cast<size_t>(own.network->received.total) * bytes, rank.comm),
-          "cudaMemset", rank.rank);
-    if (own.numTokens == 0) return;
-    const kernels::Shape shape = handle.shape(local);
-    const kernels::MetadataArgs args = {shape,
-                                        own.slotExpert,
-                                        own.slotRow,
-                                        weights ? static_cast<const int32_t*>(topkWeights[local].data) : nullptr,
-                                        own.network->nodeRow,
-                                        reinterpret_cast<int32_t*>(buffers.send[local].data())};
-    const int64_t pairs = int64_t{own.numTokens} * kernels::numNodes(shape);
-    launch("packMetadata", kernels::packMetadata, blocksFor(operation, rank, pairs), THREADS, 0, rank.comm, args);
-  });
-  for (int chunk = 0; chunk < Network::CHUNKS; chunk++) {
-    for (size_t local = 0; local < group.numLocal(); local++) {
-      const RankNetwork& own = *handle.ranks[local].network;
-      network.exchange(operation, local, "network routes", chunk, {buffers.send[local].data(), &own.sent},
-                       {buffers.receive[local].data(), &own.received}, bytes);
+    for (const HopKind kind : HOPS) {
+      if (!network.has(kind)) continue;
+      const HandleHop& hop = handle.ranks[local].network->hop(kind);
+      kernels::RankView view = {};
+      if (!rows.send[indexOf(kind)].empty()) view.planes[0] = rows.send[indexOf(kind)][local].data();
+      if (!scales.send[indexOf(kind)].empty()) view.planes[1] = scales.send[indexOf(kind)][local].data();
+      view.rowSrcRank = hop.sentRows.srcRank;
+      view.rowSrcToken = hop.sentRows.srcToken;
+      view.rowNext = hop.sentRows.next;
+      view.rowReturn = hop.sentRows.back;
+      const kernels::HopViewArgs args = {handle.shape(local), operation.group().arenas(local, layout), network.hop(kind, rank), view};
+      launch("publishHop", kernels::publishHop, 1, 32, 0, rank.comm, args);
     }
-  }
-  operation.phase("relay routes", [&](size_t local, Rank& rank) {
-    RankHandleState& own = handle.ranks[local];
-    RankNetwork& net = *own.network;
-    for (int chunk = 0; chunk < Network::CHUNKS; chunk++) network.arrive(local, chunk);
-    network.sent[local].metadata_bytes += net.sent.total * static_cast<int64_t>(bytes);
-    const kernels::Shape shape = relayShape(handle, local);
-    if (shape.numTokens == 0) return;
-    const kernels::Arenas arenas = group.arenas(local, layout);
-    const kernels::UnpackArgs unpack = {shape, arenas, shape.numTokens,
-                                        reinterpret_cast<const int32_t*>(buffers.receive[local].data()), weights, net.srcRank,
-                                        net.srcToken, net.slotExpert, net.slotRow, net.weights};
-    launch("unpackMetadata", kernels::unpackMetadata, blocksFor(operation, rank, shape.numTokens), THREADS, 0, rank.comm, unpack);
-    linkRelay(operation, handle, layout, local, rank, weights);
   });
 }
 
@@ -199,28 +83,25 @@ void forwardPlane(Operation& operation, const HandleState& handle, const ArenaLa
   Group& group = operation.group();
   Network& network = *group.network;
   const size_t bytes = rowBytes(input[0].columns, input[0].dtype);
-  for (int chunk = 0; chunk < Network::CHUNKS; chunk++) {
-    for (size_t local = 0; local < group.numLocal(); local++) {
-      const RankNetwork& own = *handle.ranks[local].network;
-      network.exchange(operation, local, plane == 0 ? "network rows" : "network scales", chunk,
-                       {buffers.send[local].data(), &own.sent}, {buffers.receive[local].data(), &own.received}, bytes);
-    }
+  // What stays in the node may go at once; what is relayed there, when all parts of the rail have come.
+  const bool rail = network.has(HopKind::Rail), node = network.has(HopKind::Node);
+  if (node) sendPart(operation, handle, buffers, HopKind::Node, plane == 0 ? "node rows" : "node scales", 0, bytes);
+  for (int part = 0; rail && part < HopRows::RAIL_PARTS; part++) {
+    sendPart(operation, handle, buffers, HopKind::Rail, plane == 0 ? "network rows" : "network scales", part, bytes);
   }
   operation.phase(plane == 0 ? "relay" : "relay scales", [&](size_t local, Rank& rank) {
-    const RankNetwork& own = *handle.ranks[local].network;
-    if (plane == 0) network.sent[local].rows_dispatched += own.sent.total;
-    network.sent[local].row_bytes += own.sent.total * static_cast<int64_t>(bytes);
-    for (int chunk = 0; chunk < Network::CHUNKS; chunk++) {
-      network.arrive(local, chunk);
-      for (size_t node = 0; node < own.received.count.size(); node++) {
-        const auto [first, rows] = Network::chunkOf(own.received.count[node], chunk);
-        if (rows == 0) continue;
-        const int64_t at = own.received.first[node] + first;
-        kernels::Shape shape = handle.shape(local);
-        shape.numTokens = static_cast<int>(rows);
-        launchPush(operation, rank, shape, group.arenas(local, layout), from(own.relay, at * handle.width),
-                   buffers.receive[local].data() + static_cast<size_t>(at) * bytes, plane, bytes);
-      }
+    for (int part = 0; rail && part < HopRows::RAIL_PARTS; part++) {
+      pushPart(operation, handle, layout, buffers, HopKind::Rail, local, rank, part, plane, bytes);
+    }
+    const int64_t rows = handle.ranks[local].network->hop(HopKind::Rail).sent.total;
+    if (plane == 0) network.sent[local].rows_dispatched += rows;
+    network.sent[local].row_bytes += rows * static_cast<int64_t>(bytes);
+  });
+  if (!node) return;
+  sendPart(operation, handle, buffers, HopKind::Node, plane == 0 ? "node rows" : "node scales", 1, bytes);
+  operation.phase(plane == 0 ? "node relay" : "node relay scales", [&](size_t local, Rank& rank) {
+    for (int part = 0; part < 2; part++) {
+      pushPart(operation, handle, layout, buffers, HopKind::Node, local, rank, part, plane, bytes);
     }
   });
 }
@@ -231,30 +112,49 @@ void combineProbs(Operation& operation, const HandleState& handle, const ArenaLa
   Network& network = *group.network;
   const size_t bytes = static_cast<size_t>(handle.width) * sizeof(uint32_t);
   // What a relay received in dispatch it sends now: the buffers change places.
-  const PlaneBuffers buffers = makeBuffers(group, handle, bytes, bytes);
-  operation.phase("relay probs", [&](size_t local, Rank& rank) {
-    const kernels::Shape shape = relayShape(handle, local);
-    if (shape.numTokens == 0) return;
-    const kernels::RelayProbsArgs args = {shape, group.arenas(local, layout), handle.ranks[local].network->relay,
-                                          reinterpret_cast<uint32_t*>(buffers.receive[local].data())};
-    launch("gatherRelayProbs", kernels::gatherRelayProbs, blocksFor(operation, rank, int64_t{shape.numTokens} * shape.width),
-           THREADS, 0, rank.comm, args);
-  });
-  for (int chunk = 0; chunk < Network::CHUNKS; chunk++) {
+  const PlaneBuffers buffers = makeBuffers(group, handle, bytes);
+  const auto argsOf = [&](size_t local, Rank& rank, int64_t item, int64_t count, const kernels::SendLists& lists, uint32_t* to) {
+    const RankNetwork& net = *handle.ranks[local].network;
+    const auto rowsOf = [&](HopKind kind) -> const int32_t* {
+      if (!network.has(kind) || item >= net.hop(kind).numItems) return nullptr;
+      return net.hop(kind).row + item * network.hop(kind, rank).count;
+    };
+    const auto probsOf = [&](HopKind kind) -> const uint32_t* {
+      return network.has(kind) ? reinterpret_cast<const uint32_t*>(buffers.send[indexOf(kind)][local].data()) : nullptr;
+    };
+    kernels::Shape shape = handle.shape(local);
+    shape.numTokens = static_cast<int>(count);
+    return kernels::NodeProbsArgs{shape, group.arenas(local, layout), lists,
+                                  {rowsOf(HopKind::Rail), rowsOf(HopKind::Node), network.ranksPerProcess()},
+                                  probsOf(HopKind::Rail), probsOf(HopKind::Node), to};
+  };
+  for (const HopKind kind : {HopKind::Node, HopKind::Rail}) {
+    if (!network.has(kind)) continue;
+    operation.phase("relay probs", [&](size_t local, Rank& rank) {
+      const RankHandleState& own = handle.ranks[local];
+      const HandleHop& hop = own.network->hop(kind);
+      if (hop.received.total == 0) return;
+      const auto lists = listsFrom(own.network->relayed, hop.firstItem - own.numTokens, handle.width);
+      const kernels::NodeProbsArgs args = argsOf(local, rank, hop.firstItem, hop.received.total, lists,
+                                                 reinterpret_cast<uint32_t*>(buffers.receive[indexOf(kind)][local].data()));
+      const int64_t threads = hop.received.total * handle.width;
+      launch("gatherRelayProbs", kernels::gatherRelayProbs,
+             operation.blocks(Work::Preprocessing, rank, (threads + THREADS - 1) / THREADS), THREADS, 0, rank.comm, args);
+    });
     for (size_t local = 0; local < group.numLocal(); local++) {
-      const RankNetwork& own = *handle.ranks[local].network;
-      network.exchange(operation, local, "network probs", chunk, {buffers.receive[local].data(), &own.received},
-                       {buffers.send[local].data(), &own.sent}, bytes);
+      const HandleHop& hop = handle.ranks[local].network->hop(kind);
+      network.exchange(operation, kind, local, kind == HopKind::Rail ? "network probs" : "node probs", -1,
+                       {buffers.receive[indexOf(kind)][local].data(), &hop.received},
+                       {buffers.send[indexOf(kind)][local].data(), &hop.sent}, bytes);
+      if (kind == HopKind::Rail) network.sent[local].row_bytes += hop.received.total * static_cast<int64_t>(bytes);
     }
+    operation.phase("probs", [&](size_t local, Rank&) { network.arrive(kind, local, -1); });
   }
   operation.phase("probs", [&](size_t local, Rank& rank) {
     const RankHandleState& own = handle.ranks[local];
-    for (int chunk = 0; chunk < Network::CHUNKS; chunk++) network.arrive(local, chunk);
-    network.sent[local].row_bytes += own.network->received.total * static_cast<int64_t>(bytes);
     if (own.numTokens == 0) return;
-    const kernels::NodeProbsArgs args = {handle.shape(local), group.arenas(local, layout), own.send, own.network->merged,
-                                         reinterpret_cast<const uint32_t*>(buffers.send[local].data()),
-                                         reinterpret_cast<uint32_t*>(out[local]->memory.data())};
+    const kernels::NodeProbsArgs args =
+        argsOf(local, rank, 0, own.numTokens, own.send, reinterpret_cast<uint32_t*>(out[local]->memory.data()));
     const int64_t needed = (own.numTokens + ROW_WARPS - 1) / ROW_WARPS;
     launch("gatherNodeProbs", kernels::gatherNodeProbs, operation.blocks(Work::Unpermute, rank, needed), 32 * ROW_WARPS, 0,
            rank.comm, args);

@@ -38,7 +38,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a struct below changes its layout; fa2a_abi_version() tells what the library was built with. */
-#define FA2A_ABI_VERSION 2
+#define FA2A_ABI_VERSION 3
 
 /* ---- Errors: the codes and the grammar of core/errors.ts ---- */
 
@@ -149,11 +149,14 @@ typedef struct fa2a_nccl_info {
 /* BLOCKS. Looks for NCCL, which groups over several processes need (docs/clusters.md has the places). */
 FA2A_API fa2a_code fa2a_nccl(fa2a_nccl_info* info, fa2a_error* error);
 
-/* Bytes of the network id of one rail. */
+/* A network id is made of pieces of this size. */
 #define FA2A_NETWORK_ID_BYTES 128
-/* BLOCKS. Made by one process for all of a new group: `id` receives num_rails * FA2A_NETWORK_ID_BYTES bytes, num_rails =
- * ranks_per_node. Bring it to the other processes; an id serves one group. */
-FA2A_API fa2a_code fa2a_network_id(int32_t num_rails, uint8_t* id, fa2a_error* error);
+/* Bytes of the network id of a group whose processes hold num_local_ranks ranks each: those of a node, or one. */
+FA2A_API int64_t fa2a_network_id_bytes(int32_t num_ranks, int32_t ranks_per_node, int32_t num_local_ranks);
+/* BLOCKS. Made by one process for all of a new group: `id` receives that many bytes. Bring it to the other processes; an id
+ * serves one group. */
+FA2A_API fa2a_code fa2a_network_id(int32_t num_ranks, int32_t ranks_per_node, int32_t num_local_ranks, uint8_t* id,
+                                   fa2a_error* error);
 
 /* ---- Emulated build only; the CUDA build answers FA2A_UNAVAILABLE ---- */
 
@@ -183,7 +186,7 @@ typedef enum fa2a_combine_path {
 typedef struct fa2a_group_options {
   int32_t num_ranks;
   int32_t ranks_per_node; /* (num_ranks) must divide num_ranks; fixes the reduction tree (design 2.4) */
-  int32_t num_local_ranks; /* (num_ranks) fewer = a group over several processes: exactly the ranks of one node here */
+  int32_t num_local_ranks; /* (num_ranks) fewer = a group over several processes: the ranks of one node here, or one rank */
   const int32_t* local_ranks; /* [local] ascending, without gaps; NULL = 0..num_local_ranks-1 */
   const int32_t* devices; /* [local] device of each local rank, several ranks may share one; NULL = spread in blocks */
   int32_t num_sms; /* (24) cap for what crosses links, on every rank; results never depend on any of these caps */
@@ -201,10 +204,10 @@ typedef struct fa2a_group_options {
 
 /* BLOCKS. Creates streams, enables peer access, builds the tables.
  *
- * Over several processes every process creates the group at the same time, drives one node, and calls the same operations
- * with the same settings in the same order (the caller sees to that before it calls). A new dispatch then always waits
- * once for the counts; combine_path is push; graphs and fa2a_handle_upload are FA2A_UNAVAILABLE. When another process
- * fails, waits end with FA2A_BACKEND_FAILURE or FA2A_TIMEOUT, the communicators are aborted and the communication memory
+ * Over several processes every process creates the group at the same time, drives one node or one rank, and calls the same
+ * operations and fa2a_handle_upload with the same settings in the same order (the caller sees to that before it calls). A
+ * new dispatch then always waits once for the counts, and a bad expert id anywhere is FA2A_INVALID_ARGUMENT everywhere;
+ * combine_path is push; graphs are FA2A_UNAVAILABLE. When another process fails, waits end with FA2A_BACKEND_FAILURE or FA2A_TIMEOUT, the communicators are aborted and the communication memory
  * is given back: close the group, the process goes on. */
 FA2A_API fa2a_code fa2a_group_create(const fa2a_group_options* options, fa2a_group** group, fa2a_error* error);
 /* BLOCKS. Waits for everything enqueued (at most the deadline) and gives the memory that no tensor or handle uses back.
@@ -223,15 +226,29 @@ typedef enum fa2a_stream { FA2A_STREAM_COMM = 0, FA2A_STREAM_COMPUTE = 1 } fa2a_
 FA2A_API fa2a_code fa2a_group_stream(fa2a_group* group, int32_t local, fa2a_stream which, void** stream,
                                      fa2a_error* error);
 
-/* What one local rank has sent over the network, since the group was made. */
+/* What one local rank of a group over several processes has sent since the group was made; zeros in other groups. */
 typedef struct fa2a_network_info {
   int64_t rows_dispatched; /* one per (token, other node) */
   int64_t rows_combined; /* one per (token of another node, this node) */
   int64_t row_bytes; /* bytes of those rows: x, scales, weights and probs */
   int64_t metadata_bytes; /* where the rows go: once per new dispatch and row */
   int64_t count_bytes; /* tables of counts: once per new dispatch */
+  int64_t link_rows_dispatched; /* rows to other ranks of the node: the rank's own tokens' and those it relays */
+  int64_t link_rows_combined; /* rows back to them */
+  int64_t link_bytes; /* bytes of those rows */
 } fa2a_network_info;
 FA2A_API fa2a_code fa2a_group_network(fa2a_group* group, int32_t local, fa2a_network_info* info, fa2a_error* error);
+/* Rows that a rank of a group over several processes waits for. */
+typedef struct fa2a_wait {
+  int32_t rank;
+  int32_t src_rank;
+  char phase[40]; /* "network rows 2 of 4", "counts", ... */
+  int64_t expected_bytes;
+  int64_t received_bytes; /* known as a whole alone: 0 */
+} fa2a_wait;
+/* What is outstanding; after a failure: what was then. Up to `capacity`; *num_waits is how many there are. Of any thread. */
+FA2A_API fa2a_code fa2a_group_waits(fa2a_group* group, int32_t capacity, fa2a_wait* waits, int32_t* num_waits,
+                                    fa2a_error* error);
 /* Ends every wait for other processes at once, from any thread and while another call is in the group: for a caller that
  * knows that one of them is gone. The group must then be closed. */
 FA2A_API fa2a_code fa2a_group_abort(fa2a_group* group, fa2a_error* error);
@@ -326,6 +343,7 @@ typedef struct fa2a_phase {
   double start_us; /* from the operation's first phase on any rank of the same device */
   double duration_us;
   char name[24]; /* "layout", "positions", "push", "fill", "reduce", "barrier", ... */
+  int32_t src_rank; /* whose rows it waits for; -1 = nobody's alone */
 } fa2a_phase;
 /* BLOCKS. With record_timings: up to `capacity` phases, all ranks; *num_phases is how many there are. */
 FA2A_API fa2a_code fa2a_event_phases(fa2a_event* event, int32_t capacity, fa2a_phase* phases, int32_t* num_phases,
@@ -403,7 +421,7 @@ FA2A_API fa2a_code fa2a_handle_sizes_of(fa2a_handle* handle, int32_t local, fa2a
 /* BLOCKS. */
 FA2A_API fa2a_code fa2a_handle_download(fa2a_handle* handle, int32_t local, const fa2a_handle_arrays* arrays,
                                         fa2a_error* error);
-/* BLOCKS. A handle of this group from host arrays ([local] sizes and arrays), e.g. one read from a file or made by
+/* BLOCKS (over several processes: all of them call it at the same time). A handle of this group from host arrays ([local] sizes and arrays), e.g. one read from a file or made by
  * another backend. Ranks, rows and tokens out of range, or a row named twice, are FA2A_INVALID_ARGUMENT. */
 FA2A_API fa2a_code fa2a_handle_upload(fa2a_group* group, const fa2a_handle_meta* meta, const fa2a_handle_sizes* sizes,
                                       const fa2a_handle_arrays* arrays, fa2a_handle** handle, fa2a_error* error);

@@ -182,19 +182,24 @@ int nodes(const Options& options) {
   const auto seed = static_cast<uint64_t>(option(options, "seed", 1));
   const auto cases = static_cast<int>(option(options, "cases", 6));
   const auto maxTokens = static_cast<int>(option(options, "tokens", 40));
-  const std::pair<int, int> shapes[] = {{2, 4}, {4, 2}, {2, 1}, {3, 2}};
-  for (const auto& [count, perNode] : shapes) {
+  struct Shape {
+    int nodes, perNode, perProcess;
+  };
+  for (const auto& [count, perNode, perProcess] :
+       {Shape{2, 4, 4}, {4, 2, 2}, {2, 1, 1}, {3, 2, 2}, {1, 4, 1}, {2, 2, 1}, {2, 4, 1}, {3, 2, 1}}) {
     fa2a_emulation machine = {};
     machine.poison = 1;
     machine.compute_major = perNode == 2 ? 8 : 9;
     configure(machine);
     Random random(seed * 31 + static_cast<uint64_t>(count));
-    checkNodes(count, perNode, cases, random, maxTokens);
+    checkNodes(count, perNode, perProcess, cases, random, maxTokens);
   }
   Random random(seed);
-  checkNodes(2, 2, 1, random, static_cast<int>(option(options, "large", 1500)));
+  const auto large = static_cast<int>(option(options, "large", 1500));
+  checkNodes(2, 2, 2, 1, random, large);
+  checkNodes(2, 2, 1, 1, random, large);
   checkNodeFailures();
-  std::printf("nodes: 2x4, 4x2, 2x1, 3x2 ranks, %d cases each, a large one and failures: all as expected\n", cases);
+  std::printf("nodes: a process per node and per rank, up to 2x4 and 4x2 ranks, %d cases each, large ones and failures: all as expected\n", cases);
   return 0;
 }
 

@@ -1,4 +1,5 @@
-// Groups over several processes: here every node is a thread with a group of its own, and they meet through the network.
+// Groups over several processes: here every process (a node, or a rank) is a thread with a group of its own, and they meet
+// through the network.
 #include <algorithm>
 #include <atomic>
 #include <thread>
@@ -9,63 +10,72 @@ namespace selftest {
 
 namespace {
 
-/** Runs `body(node)` on a thread per node; rethrows the first failure. */
-void onEveryNode(int nodes, const std::function<void(int)>& body) {
+/** Runs `body(process)` on a thread per process; rethrows the failures. */
+void onEveryProcess(int processes, const std::function<void(int)>& body) {
   std::vector<std::thread> threads;
-  std::vector<std::string> failures(static_cast<size_t>(nodes));
-  for (int node = 0; node < nodes; node++) {
-    threads.emplace_back([&, node] {
+  std::vector<std::string> failures(static_cast<size_t>(processes));
+  for (int process = 0; process < processes; process++) {
+    threads.emplace_back([&, process] {
       try {
-        body(node);
+        body(process);
       } catch (const std::exception& error) {
-        failures[static_cast<size_t>(node)] = error.what();
+        failures[static_cast<size_t>(process)] = error.what();
       }
     });
   }
   for (std::thread& thread : threads) thread.join();
-  // All of them: one node's failure is often another's timeout.
+  // All of them: one process's failure is often another's timeout.
   std::string all;
-  for (int node = 0; node < nodes; node++) {
-    const std::string& failure = failures[static_cast<size_t>(node)];
-    if (!failure.empty()) all += "node " + std::to_string(node) + ": " + failure + "\n  ";
+  for (int process = 0; process < processes; process++) {
+    const std::string& failure = failures[static_cast<size_t>(process)];
+    if (!failure.empty()) all += "process " + std::to_string(process) + ": " + failure + "\n  ";
   }
   if (!all.empty()) throw Mismatch(all);
 }
 
-std::unique_ptr<Group> makeGroup(int nodes, int perNode, int node, const std::vector<uint8_t>& id, int64_t deadlineMs = 20000) {
+/** Sizes of a group: ranks, and how many of them a node and a process hold. */
+struct Sizes {
+  int ranks;
+  int perNode;
+  int perProcess;
+  int processes() const { return ranks / perProcess; }
+};
+
+std::unique_ptr<Group> makeGroup(const Sizes& sizes, int process, const std::vector<uint8_t>& id, int64_t deadlineMs = 20000) {
   std::vector<int32_t> local;
-  for (int i = 0; i < perNode; i++) local.push_back(node * perNode + i);
+  for (int i = 0; i < sizes.perProcess; i++) local.push_back(process * sizes.perProcess + i);
   fa2a_group_options options = {};
-  options.num_ranks = nodes * perNode;
-  options.ranks_per_node = perNode;
-  options.num_local_ranks = perNode;
+  options.num_ranks = sizes.ranks;
+  options.ranks_per_node = sizes.perNode;
+  options.num_local_ranks = sizes.perProcess;
   options.local_ranks = local.data();
   options.network_id = id.data();
   options.network_id_bytes = static_cast<int64_t>(id.size());
-  options.record_timings = 1;
+  // Timed and not: a step for each other place, or all in one. Both at once must go together.
+  options.record_timings = process % 2;
   options.deadline_ms = deadlineMs;
   return std::make_unique<Group>(options);
 }
 
-std::vector<uint8_t> makeId(int perNode) {
-  std::vector<uint8_t> id(static_cast<size_t>(perNode) * FA2A_NETWORK_ID_BYTES);
-  FA2A_CALL(fa2a_network_id, perNode, id.data());
+std::vector<uint8_t> makeId(const Sizes& sizes) {
+  std::vector<uint8_t> id(static_cast<size_t>(fa2a_network_id_bytes(sizes.ranks, sizes.perNode, sizes.perProcess)));
+  FA2A_CALL(fa2a_network_id, sizes.ranks, sizes.perNode, sizes.perProcess, id.data());
   return id;
 }
 
 template <class T>
-std::vector<T> slice(const std::vector<T>& all, int node, int perNode) {
+std::vector<T> slice(const std::vector<T>& all, int process, int each) {
   if (all.empty()) return {};
-  return {all.begin() + node * perNode, all.begin() + (node + 1) * perNode};
+  return {all.begin() + process * each, all.begin() + (process + 1) * each};
 }
 
-/** The arrays of one node's ranks; the memory stays with `all`. */
-Inputs sliceInputs(const Inputs& all, int node, int perNode) {
+/** The arrays of one process's ranks; the memory stays with `all`. */
+Inputs sliceInputs(const Inputs& all, int process, int each) {
   Inputs part;
-  part.xArrays = slice(all.xArrays, node, perNode);
-  part.scaleArrays = slice(all.scaleArrays, node, perNode);
-  part.idArrays = slice(all.idArrays, node, perNode);
-  part.weightArrays = slice(all.weightArrays, node, perNode);
+  part.xArrays = slice(all.xArrays, process, each);
+  part.scaleArrays = slice(all.scaleArrays, process, each);
+  part.idArrays = slice(all.idArrays, process, each);
+  part.weightArrays = slice(all.weightArrays, process, each);
   return part;
 }
 
@@ -73,7 +83,7 @@ void append(Plane& to, Plane&& from) {
   for (Tensor& tensor : from.tensors) to.tensors.push_back(std::move(tensor));
 }
 
-/** The results of all nodes as those of one group. */
+/** The results of all processes as those of one group. */
 Dispatched joined(std::vector<Dispatched>& parts) {
   Dispatched all;
   for (Dispatched& part : parts) {
@@ -88,48 +98,77 @@ Dispatched joined(std::vector<Dispatched>& parts) {
   return all;
 }
 
-/** What the network carried: rows by the layout's own arithmetic. */
-void checkTraffic(const reference::Case& test, const std::vector<std::unique_ptr<Group>>& groups,
-                  std::vector<fa2a_network_info>& before, int64_t combineColumnsBytes, int64_t dispatches, int64_t combines) {
+/** Rows of one rank by the layout's own arithmetic. */
+struct Traffic {
+  int64_t sent = 0, relayed = 0;
+  int64_t linked = 0, returned = 0;
+};
+
+std::vector<Traffic> layoutTraffic(const reference::Case& test) {
   const int perNode = test.ranksPerNode, perRank = test.experts / test.ranks;
-  std::vector<int64_t> out(static_cast<size_t>(test.ranks)), in(out.size());
+  std::vector<Traffic> traffic(static_cast<size_t>(test.ranks));
   for (int src = 0; src < test.ranks; src++) {
     for (int token = 0; token < test.tokens[static_cast<size_t>(src)]; token++) {
-      std::vector<bool> on(static_cast<size_t>(test.ranks / perNode), false);
+      std::vector<bool> on(static_cast<size_t>(test.ranks), false);
       for (int slot = 0; slot < test.topk; slot++) {
         const int id = test.ids[static_cast<size_t>(src)][static_cast<size_t>(token * test.topk + slot)];
-        if (id >= 0) on[static_cast<size_t>(id / perRank / perNode)] = true;
+        if (id >= 0) on[static_cast<size_t>(id / perRank)] = true;
       }
-      for (size_t node = 0; node < on.size(); node++) {
-        if (!on[node] || static_cast<int>(node) == src / perNode) continue;
-        out[static_cast<size_t>(src)]++;
-        in[node * static_cast<size_t>(perNode) + static_cast<size_t>(src % perNode)]++;
+      for (int node = 0; node < test.ranks / perNode; node++) {
+        // Who brings the row to the ranks of the node: the source itself, or the rank with its index.
+        const int holder = node * perNode + src % perNode;
+        bool any = false;
+        for (int dst = node * perNode; dst < (node + 1) * perNode; dst++) {
+          if (!on[static_cast<size_t>(dst)]) continue;
+          any = true;
+          if (dst == holder) continue;
+          traffic[static_cast<size_t>(holder)].linked++;
+          traffic[static_cast<size_t>(dst)].returned++;
+        }
+        if (!any || holder == src) continue;
+        traffic[static_cast<size_t>(src)].sent++;
+        traffic[static_cast<size_t>(holder)].relayed++;
       }
     }
   }
+  return traffic;
+}
+
+/** What crossed, counted by the library, against the layout. Rows that a budget cut cross hosts but no link. */
+void checkTraffic(const reference::Case& test, const Sizes& sizes, const std::vector<std::unique_ptr<Group>>& groups,
+                  std::vector<fa2a_network_info>& before, int64_t combineColumnsBytes) {
+  const std::vector<Traffic> traffic = layoutTraffic(test);
   const int64_t dispatchBytes = test.hidden * reference::elementBytes(test.dtype) + test.scaleColumns * 4;
-  const int64_t metadataBytes = 4 * (1 + 3 * test.topk);
+  const int64_t metadataBytes = 4 * (2 + 3 * test.topk);
+  const bool cut = test.worstTokens > 0 || test.permutedTokens >= 0;
+  // Hybrid-ep's probs come over links one by one, beside the rows.
+  const int64_t linkColumnsBytes = combineColumnsBytes - (test.kind == FA2A_FUSED ? 0 : 4 * test.topk);
   for (int rank = 0; rank < test.ranks; rank++) {
     const auto r = static_cast<size_t>(rank);
     fa2a_network_info now;
-    FA2A_CALL(fa2a_group_network, groups[r / static_cast<size_t>(perNode)]->get(), rank % perNode, &now);
+    FA2A_CALL(fa2a_group_network, groups[r / static_cast<size_t>(sizes.perProcess)]->get(), rank % sizes.perProcess, &now);
     const auto expect = [&](const char* what, int64_t wanted, int64_t got) {
       if (wanted == got) return;
       throw Mismatch(std::string(what) + " of rank " + std::to_string(rank) + ": " + std::to_string(got) + ", expected " +
                      std::to_string(wanted));
     };
-    expect("rows dispatched", dispatches * out[r], now.rows_dispatched - before[r].rows_dispatched);
-    expect("rows combined", combines * in[r], now.rows_combined - before[r].rows_combined);
-    expect("row bytes", dispatches * out[r] * dispatchBytes + combines * in[r] * combineColumnsBytes,
-           now.row_bytes - before[r].row_bytes);
-    expect("metadata bytes", out[r] * metadataBytes, now.metadata_bytes - before[r].metadata_bytes);
+    const Traffic& own = traffic[r];
+    expect("rows dispatched", own.sent, now.rows_dispatched - before[r].rows_dispatched);
+    expect("rows combined", own.relayed, now.rows_combined - before[r].rows_combined);
+    expect("row bytes", own.sent * dispatchBytes + own.relayed * combineColumnsBytes, now.row_bytes - before[r].row_bytes);
+    expect("metadata bytes", own.sent * metadataBytes, now.metadata_bytes - before[r].metadata_bytes);
+    if (!cut) {
+      expect("link rows dispatched", own.linked, now.link_rows_dispatched - before[r].link_rows_dispatched);
+      expect("link rows combined", own.returned, now.link_rows_combined - before[r].link_rows_combined);
+      expect("link bytes", own.linked * dispatchBytes + own.returned * linkColumnsBytes, now.link_bytes - before[r].link_bytes);
+    }
     before[r] = now;
   }
 }
 
-void checkOne(const std::vector<std::unique_ptr<Group>>& groups, reference::Case test, Random& random,
+void checkOne(const Sizes& sizes, const std::vector<std::unique_ptr<Group>>& groups, reference::Case test, Random& random,
               std::vector<fa2a_network_info>& before) {
-  const int nodes = static_cast<int>(groups.size()), perNode = test.ranksPerNode;
+  const int processes = sizes.processes(), each = sizes.perProcess;
   const reference::Layout layout = reference::layout(test);
   const bool wide = random.once(2);
   fa2a_stream_options stream = {};
@@ -137,26 +176,26 @@ void checkOne(const std::vector<std::unique_ptr<Group>>& groups, reference::Case
   std::vector<Dispatched> parts(groups.size());
   std::vector<Handle> handles(groups.size());
   const auto dispatchAll = [&](const Inputs& inputs, bool cached) {
-    onEveryNode(nodes, [&](int node) {
-      const auto n = static_cast<size_t>(node);
-      const Inputs own = sliceInputs(inputs, node, perNode);
-      parts[n] = dispatch(groups[n]->get(), test, own, cached ? handles[n].get() : nullptr, stream);
-      FA2A_CALL(fa2a_event_wait, parts[n].event.get());
+    onEveryProcess(processes, [&](int process) {
+      const auto p = static_cast<size_t>(process);
+      const Inputs own = sliceInputs(inputs, process, each);
+      parts[p] = dispatch(groups[p]->get(), test, own, cached ? handles[p].get() : nullptr, stream);
+      FA2A_CALL(fa2a_event_wait, parts[p].event.get());
     });
-    for (size_t n = 0; n < groups.size() && !cached; n++) handles[n] = std::move(parts[n].handle);
+    for (size_t p = 0; p < groups.size() && !cached; p++) handles[p] = std::move(parts[p].handle);
     checkDispatched(test, layout, joined(parts), wide, !cached);
   };
   const auto combineAll = [&](bool specials) {
     const CombineInput back = drawCombine(test, layout, random, specials);
     const CombineArrays arrays = arraysOf(test, back);
     std::vector<Combined> sums(groups.size());
-    onEveryNode(nodes, [&](int node) {
-      const auto n = static_cast<size_t>(node);
+    onEveryProcess(processes, [&](int process) {
+      const auto p = static_cast<size_t>(process);
       std::vector<std::vector<fa2a_array>> bias;
-      for (const auto& one : arrays.bias) bias.push_back(slice(one, node, perNode));
-      sums[n] = combine(groups[n]->get(), handles[n].get(), slice(arrays.x, node, perNode), slice(arrays.weights, node, perNode),
-                        slice(arrays.probs, node, perNode), bias, stream);
-      FA2A_CALL(fa2a_event_wait, sums[n].event.get());
+      for (const auto& one : arrays.bias) bias.push_back(slice(one, process, each));
+      sums[p] = combine(groups[p]->get(), handles[p].get(), slice(arrays.x, process, each), slice(arrays.weights, process, each),
+                        slice(arrays.probs, process, each), bias, stream);
+      FA2A_CALL(fa2a_event_wait, sums[p].event.get());
     });
     Combined all;
     for (Combined& part : sums) {
@@ -166,21 +205,22 @@ void checkOne(const std::vector<std::unique_ptr<Group>>& groups, reference::Case
     }
     all.event = std::move(sums[0].event);
     checkCombined(test, layout, back, all);
+    // Weights or probs cross beside the rows, topk words for each.
     return test.hidden * reference::elementBytes(back.dtype) + 4 * test.topk;
   };
   Inputs inputs = makeInputs(groups[0]->get(), test, false, wide);
   dispatchAll(inputs, false);
-  for (int node = 0; node < nodes; node++) {
-    checkHandle(test, layout, handles[static_cast<size_t>(node)].get(), node * perNode, perNode);
+  for (int process = 0; process < processes; process++) {
+    checkHandle(test, layout, handles[static_cast<size_t>(process)].get(), process * each, each);
   }
   const int64_t combineBytes = combineAll(true);
-  checkTraffic(test, groups, before, combineBytes, 1, 1);
+  checkTraffic(test, sizes, groups, before, combineBytes);
   redrawRows(random, test, true);
   inputs = makeInputs(groups[0]->get(), test, false, wide);
   dispatchAll(inputs, true);
   combineAll(true);
   for (size_t r = 0; r < before.size(); r++) {
-    FA2A_CALL(fa2a_group_network, groups[r / static_cast<size_t>(perNode)]->get(), static_cast<int>(r) % perNode, &before[r]);
+    FA2A_CALL(fa2a_group_network, groups[r / static_cast<size_t>(each)]->get(), static_cast<int>(r) % each, &before[r]);
   }
 }
 
@@ -195,27 +235,29 @@ void expectFailure(const char* what, fa2a_code wanted, const char* words, const 
 
 }  // namespace
 
-void checkNodes(int nodes, int perNode, int cases, Random& random, int maxTokens) {
-  const std::vector<uint8_t> id = makeId(perNode);
-  std::vector<std::unique_ptr<Group>> groups(static_cast<size_t>(nodes));
-  onEveryNode(nodes, [&](int node) { groups[static_cast<size_t>(node)] = makeGroup(nodes, perNode, node, id); });
-  std::vector<fa2a_network_info> before(static_cast<size_t>(nodes * perNode));
+void checkNodes(int nodes, int perNode, int perProcess, int cases, Random& random, int maxTokens) {
+  const Sizes sizes = {nodes * perNode, perNode, perProcess};
+  const std::vector<uint8_t> id = makeId(sizes);
+  std::vector<std::unique_ptr<Group>> groups(static_cast<size_t>(sizes.processes()));
+  onEveryProcess(sizes.processes(), [&](int process) { groups[static_cast<size_t>(process)] = makeGroup(sizes, process, id); });
+  std::vector<fa2a_network_info> before(static_cast<size_t>(sizes.ranks));
   for (int i = 0; i < cases; i++) {
-    const reference::Case test = randomCase(random, nodes * perNode, perNode, maxTokens, true);
+    const reference::Case test = randomCase(random, sizes.ranks, perNode, maxTokens, true);
     try {
-      checkOne(groups, test, random, before);
+      checkOne(sizes, groups, test, random, before);
     } catch (const std::exception& error) {
-      throw Mismatch(std::to_string(nodes) + " nodes of " + std::to_string(perNode) + ", case " + std::to_string(i) + ": " +
-                     error.what() + "\n  " + describe(test));
+      throw Mismatch(std::to_string(nodes) + " nodes of " + std::to_string(perNode) + ", " + std::to_string(perProcess) +
+                     " ranks per process, case " + std::to_string(i) + ": " + error.what() + "\n  " + describe(test));
     }
   }
-  onEveryNode(nodes, [&](int node) { groups[static_cast<size_t>(node)].reset(); });
+  onEveryProcess(sizes.processes(), [&](int process) { groups[static_cast<size_t>(process)].reset(); });
 }
 
 void checkNodeFailures() {
-  const std::vector<uint8_t> id = makeId(2);
+  const Sizes sizes = {4, 2, 2};
+  const std::vector<uint8_t> id = makeId(sizes);
   // The other node never comes.
-  expectFailure("absent node", FA2A_TIMEOUT, "received none; look at their processes", [&](fa2a_error* error) {
+  expectFailure("absent node", FA2A_TIMEOUT, "received none; look at them", [&](fa2a_error* error) {
     const int32_t local[] = {0, 1};
     fa2a_group_options options = {};
     options.num_ranks = 4;
@@ -233,9 +275,9 @@ void checkNodeFailures() {
   Random random(5);
   const reference::Case test = randomCase(random, 4, 2, 20, false);
   for (const char* how : {"stopped", "closed", "aborted"}) {
-    const std::vector<uint8_t> fresh = makeId(2);
+    const std::vector<uint8_t> fresh = makeId(sizes);
     std::vector<std::unique_ptr<Group>> groups(2);
-    onEveryNode(2, [&](int node) { groups[static_cast<size_t>(node)] = makeGroup(2, 2, node, fresh, 400); });
+    onEveryProcess(2, [&](int node) { groups[static_cast<size_t>(node)] = makeGroup(sizes, node, fresh, 400); });
     const Inputs inputs = makeInputs(groups[0]->get(), test, false, false);
     const Inputs own = sliceInputs(inputs, 0, 2);
     std::thread other;
@@ -255,7 +297,7 @@ void checkNodeFailures() {
       text = error.what();
     }
     if (other.joinable()) other.join();
-    const std::string wanted = late ? "expects the counts of 1 other nodes, not received" : mode == "closed" ? "closed by remote rank" : "abort";
+    const std::string wanted = late ? ", counts: expects " : mode == "closed" ? "closed by remote rank" : "abort";
     if (text.find(wanted) == std::string::npos) throw Mismatch(mode + ": received '" + text + "', expected '" + wanted + "'");
     fa2a_memory_info memory;
     fa2a_error error = {};
