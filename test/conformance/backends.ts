@@ -1,11 +1,16 @@
 /** The backends under test. One that cannot run here is a visible skip with its reason. */
 import { createBackend } from "../../backends/index.ts";
-import type { Backend } from "../../core/backend.ts";
+import type { Backend, GroupOptions } from "../../core/backend.ts";
 import { Unavailable } from "../../core/errors.ts";
+import { type Parts, type PerProcess, splitBackend, unsplittable } from "./split/backend.ts";
+import { localParts } from "./split/local.ts";
+import { remoteParts } from "./split/remote.ts";
 
 export interface Candidate {
   readonly name: string;
   open(): Promise<Backend>;
+  /** Why it has nothing to do for groups of this shape, or null. */
+  skips?(shape: Pick<GroupOptions, "numRanks" | "ranksPerNode">): string | null;
 }
 
 const named = (name: string, label = name, options = {}): Candidate => ({
@@ -50,6 +55,28 @@ export const CANDIDATES: readonly Candidate[] = [
   emulated(8),
   emulated(8, "pull"),
   named("cuda"),
+];
+
+/** The CUDA library on the CPU, one group over several processes that meet over 127.0.0.1 and a stand-in for NCCL. */
+const split = (name: string, per: PerProcess, parts: () => Parts): Candidate => ({
+  name: `cuda-emulated, ${name} per ${per}`,
+  open: async () => {
+    await createBackend("cuda-emulated");
+    return splitBackend(per, parts());
+  },
+  skips: (shape) => unsplittable(per, shape),
+});
+
+/** Several hosts' parts of each group in this process. */
+export const SPLIT_CANDIDATES: readonly Candidate[] = [
+  split("a part", "node", localParts),
+  split("a part", "rank", localParts),
+];
+
+/** The same in processes of their own, from dist/. */
+export const PROCESS_CANDIDATES: readonly Candidate[] = [
+  split("a process", "node", remoteParts),
+  split("a process", "rank", remoteParts),
 ];
 
 /** The backend, or the reason why it cannot run here. */

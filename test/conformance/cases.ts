@@ -82,5 +82,40 @@ export const SHAPES: readonly Shape[] = [
   vary("alignment and padding 16", { expertAlignment: 16, padMultiple: 16, numTokens: [20, 0, 9, 3] }),
 ];
 
+/** 2 nodes of 4 ranks and 4 nodes of 2, one change at a time, like SHAPES. */
+export const NODE_SHAPES: readonly Shape[] = [4, 2].flatMap((ranksPerNode) => {
+  const nodes = `${8 / ranksPerNode} nodes of ${ranksPerNode}`;
+  const on = (name: string, change: Partial<Shape> = {}): Shape => ({
+    ...CONTROL,
+    numRanks: 8,
+    ranksPerNode,
+    numExperts: 32,
+    topk: 8,
+    numTokens: [5, 4, 3, 2, 1, 2, 3, 4],
+    name: `${nodes}${name}`,
+    ...change,
+  });
+  return [
+    on(""),
+    on(", all bit patterns", { values: "bits", hidden: 40 }),
+    on(", around the smallest normal, fp32", { values: "tiny", dtype: "fp32", hidden: 24 }),
+    on(", fp16", { dtype: "fp16", hidden: 33 }),
+    on(", fp8 rows with scales", { dtype: "fp8e4m3", hidden: 136, topk: 4 }),
+    on(", u8 rows, int32 ids", { dtype: "u8", hidden: 5, idDtype: "i32" }),
+    on(", empty ranks and an empty node", { numTokens: [5, 0, 9, 3, 0, 0, 0, 0], topk: 3 }),
+    on(", no tokens at all", { numTokens: [0, 0, 0, 0, 0, 0, 0, 0] }),
+    on(", dropped slots anywhere", { dropped: 0.5, topk: 6 }),
+    on(", every slot dropped", { dropped: 1 }),
+    on(", only rank 5 has choices", { onlyRanks: [5], topk: 2 }),
+    on(", hot expert", { hotExpert: true, topk: 3, numTokens: [9, 9, 9, 9, 9, 9, 9, 9] }),
+    on(", top-1", { topk: 1, numTokens: [70, 3, 0, 12, 90, 1, 2, 40] }),
+    on(", topk = experts", { topk: 32, numTokens: [3, 2, 1, 2, 3, 2, 1, 2] }),
+    on(", alignment and padding 16", { expertAlignment: 16, padMultiple: 16 }),
+    on(", hidden 1032", { hidden: 1032, topk: 2, numTokens: [2, 1, 3, 0, 1, 2, 1, 1] }),
+    // Rows cross in parts of at least 64: here in all 4 of them.
+    on(", 280 rows of a pair", { hidden: 6, topk: 2, numTokens: [280, 3, 1, 70, 0, 130, 2, 5] }),
+  ];
+});
+
 /** Row budgets to run per shape: as a share of what an exact run needs. */
 export const BUDGETS = [0, 0.5, 1, 1.5] as const;

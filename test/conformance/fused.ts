@@ -1,11 +1,11 @@
 import type { DispatchSettings, Group } from "../../core/backend.ts";
-import type { Tensor } from "../../core/tensor.ts";
+import type { AnyTensor, Tensor } from "../../core/tensor.ts";
 import { BUDGETS } from "./cases.ts";
 import { codes, type Data, random, rows, sumDtype } from "./data.ts";
 import { expectCodes, expectEqual } from "./expect.ts";
 import { type Case, combined, destinations, fusedRows, type Source } from "./reference.ts";
 
-const settingsOf = (data: Data, numWorstTokens: number): DispatchSettings => ({
+export const fusedSettings = (data: Data, numWorstTokens: number): DispatchSettings => ({
   numExperts: data.shape.numExperts,
   expertAlignment: data.shape.expertAlignment ?? 1,
   numWorstTokens,
@@ -13,35 +13,43 @@ const settingsOf = (data: Data, numWorstTokens: number): DispatchSettings => ({
   numPermutedTokens: null,
 });
 
-/** Dispatch, cached dispatch, combine with weights and biases, for an exact run and for row budgets. */
-export async function checkFused(group: Group, data: Data): Promise<void> {
-  const exact = fusedRows(data.case);
-  const most = Math.max(...exact.map((sources) => sources.length));
-  for (const share of BUDGETS) {
-    const numWorstTokens = Math.ceil(most * share);
-    if (share > 0 && numWorstTokens === 0) continue;
-    const kept = exact.map((sources) => (share === 0 ? sources : sources.slice(0, numWorstTokens)));
-    const numRows = kept.map((sources) => (share === 0 ? sources.length : numWorstTokens));
-    await checkRun(group, data, numWorstTokens, exact, kept, numRows);
-  }
+/** What one row budget keeps. */
+export interface FusedPlan {
+  readonly what: string;
+  readonly numWorstTokens: number;
+  /** Per destination: its rows, those that fit, and how many rows the output has. */
+  readonly exact: Source[][];
+  readonly kept: Source[][];
+  readonly numRows: number[];
 }
 
-async function checkRun(
-  group: Group,
-  data: Data,
-  numWorstTokens: number,
-  exact: Source[][],
-  kept: Source[][],
-  numRows: number[],
-): Promise<void> {
+/** An exact run and the row budgets. */
+export function fusedPlans(data: Data, shares: readonly number[] = BUDGETS): FusedPlan[] {
+  const exact = fusedRows(data.case);
+  const most = Math.max(...exact.map((sources) => sources.length));
+  return shares.flatMap((share) => {
+    const numWorstTokens = Math.ceil(most * share);
+    if (share > 0 && numWorstTokens === 0) return [];
+    const kept = exact.map((sources) => (share === 0 ? sources : sources.slice(0, numWorstTokens)));
+    const numRows = kept.map((sources) => (share === 0 ? sources.length : numWorstTokens));
+    return [{ what: `fused, numWorstTokens ${numWorstTokens}`, numWorstTokens, exact, kept, numRows }];
+  });
+}
+
+/** Dispatch, cached dispatch, combine with weights and biases, for an exact run and for row budgets. */
+export async function checkFused(group: Group, data: Data): Promise<void> {
+  for (const plan of fusedPlans(data)) await checkRun(group, data, plan);
+}
+
+async function checkRun(group: Group, data: Data, plan: FusedPlan): Promise<void> {
   const { shape, x, scales, topkIdx, topkWeights } = data;
-  const what = `fused, numWorstTokens ${numWorstTokens}`;
+  const { what, numWorstTokens, exact, kept, numRows } = plan;
   const result = await group.dispatch({
     kind: "fused",
     x,
     scales,
     routing: { topkIdx, topkWeights },
-    settings: settingsOf(data, numWorstTokens),
+    settings: fusedSettings(data, numWorstTokens),
   });
   const handle = await result.handle.data();
   const perRank = shape.numExperts / shape.numRanks;
@@ -74,23 +82,43 @@ async function checkRun(
     expectEqual(`${at}, overflow`, [...handle.ranks[dst].overflow.cut], cut.flat());
     expectEqual(`${at}, overflow flag`, handle.ranks[dst].overflow.flag, cut.length > 0);
   }
-  const next = random(17);
-  const again = data.x.map((value) => rows(value.dtype, value.shape[0], shape.hidden, shape.values, next));
-  const cached = await group.dispatch({ kind: "fused", x: again, scales: null, handle: result.handle });
-  for (let dst = 0; dst < shape.numRanks; dst++) {
-    const want = gather(again, kept[dst], numRows[dst]);
-    await expectCodes(`${what}, cached, rank ${dst}`, cached.x[dst], [numRows[dst], shape.hidden], want);
+  const { handle: made } = result;
+  await checkFusedCached(data, plan, async (again) => {
+    return (await group.dispatch({ kind: "fused", x: again, scales: null, handle: made })).x;
+  });
+  for (const numBiases of [0, 1, 2]) {
+    await checkFusedCombined(data, plan, numBiases, (y, weights, bias) =>
+      group.combine({ handle: made, x: y, topkWeights: weights, probs: null, bias }),
+    );
   }
-  await checkCombine(group, data, kept, numRows, result.handle, what);
 }
 
-async function checkCombine(
-  group: Group,
+/** New rows over the movement of an earlier dispatch. */
+export async function checkFusedCached(
   data: Data,
-  kept: Source[][],
-  numRows: number[],
-  handle: Awaited<ReturnType<Group["dispatch"]>>["handle"],
-  what: string,
+  { what, kept, numRows }: FusedPlan,
+  dispatch: (x: Tensor[]) => Promise<readonly AnyTensor[]>,
+): Promise<void> {
+  const { shape } = data;
+  const next = random(17);
+  const again = data.x.map((value) => rows(value.dtype, value.shape[0], shape.hidden, shape.values, next));
+  const cached = await dispatch(again);
+  for (let dst = 0; dst < shape.numRanks; dst++) {
+    const want = gather(again, kept[dst], numRows[dst]);
+    await expectCodes(`${what}, cached, rank ${dst}`, cached[dst], [numRows[dst], shape.hidden], want);
+  }
+}
+
+/** Sums of rows, of weights, and of 0, 1 or 2 biases. */
+export async function checkFusedCombined(
+  data: Data,
+  { what, kept, numRows }: FusedPlan,
+  numBiases: number,
+  combine: (
+    y: Tensor[],
+    weights: Tensor[],
+    bias: Tensor[][],
+  ) => Promise<{ readonly x: readonly AnyTensor[]; readonly topkWeights: readonly AnyTensor[] | null }>,
 ): Promise<void> {
   const { shape } = data;
   const dtype = sumDtype(shape);
@@ -100,48 +128,47 @@ async function checkCombine(
   const biases = [0, 1].map(() => data.x.map((value) => rows(dtype, value.shape[0], shape.hidden, shape.values, next)));
   const rowOf = kept.map((sources) => new Map(sources.map(({ rank, token }, row) => [`${rank}.${token}`, row])));
   const [yCodes, weightCodes] = [y.map(codes), weights.map(codes)];
-  for (const bias of [[], [biases[0]], biases]) {
-    const result = await group.combine({ handle, x: y, topkWeights: weights, probs: null, bias });
-    for (let rank = 0; rank < shape.numRanks; rank++) {
-      const at = `${what}, combine with ${bias.length} biases, rank ${rank}`;
-      const tokens = shape.numTokens[rank];
-      const parts = Array.from({ length: tokens }, (_, token) =>
-        destinations(data.case, { rank, token }).flatMap(({ dst }) => {
-          const row = rowOf[dst].get(`${rank}.${token}`);
-          return row === undefined ? [] : [{ dst, row }];
-        }),
+  const bias = biases.slice(0, numBiases);
+  const result = await combine(y, weights, bias);
+  for (let rank = 0; rank < shape.numRanks; rank++) {
+    const at = `${what}, combine with ${bias.length} biases, rank ${rank}`;
+    const tokens = shape.numTokens[rank];
+    const parts = Array.from({ length: tokens }, (_, token) =>
+      destinations(data.case, { rank, token }).flatMap(({ dst }) => {
+        const row = rowOf[dst].get(`${rank}.${token}`);
+        return row === undefined ? [] : [{ dst, row }];
+      }),
+    );
+    const element = (
+      values: ArrayLike<number>[],
+      width: number,
+      format: typeof dtype,
+      token: number,
+      column: number,
+      extra: number[],
+    ) =>
+      combined(
+        format,
+        data.case,
+        parts[token].map(({ dst, row }) => ({ dst, codes: [values[dst][row * width + column]] })),
+        extra,
       );
-      const element = (
-        values: ArrayLike<number>[],
-        width: number,
-        format: typeof dtype,
-        token: number,
-        column: number,
-        extra: number[],
-      ) =>
-        combined(
-          format,
-          data.case,
-          parts[token].map(({ dst, row }) => ({ dst, codes: [values[dst][row * width + column]] })),
-          extra,
-        );
-      const biasCodes = bias.map((b) => codes(b[rank]));
-      const wantX = grid(tokens, shape.hidden, (token, column) =>
-        element(
-          yCodes,
-          shape.hidden,
-          dtype,
-          token,
-          column,
-          biasCodes.map((b) => b[token * shape.hidden + column]),
-        ),
-      );
-      await expectCodes(`${at}, combinedX`, result.x[rank], [tokens, shape.hidden], wantX);
-      const wantWeights = grid(tokens, shape.topk, (token, slot) =>
-        element(weightCodes, shape.topk, "fp32", token, slot, []),
-      );
-      await expectCodes(`${at}, combinedTopkWeights`, result.topkWeights?.[rank], [tokens, shape.topk], wantWeights);
-    }
+    const biasCodes = bias.map((b) => codes(b[rank]));
+    const wantX = grid(tokens, shape.hidden, (token, column) =>
+      element(
+        yCodes,
+        shape.hidden,
+        dtype,
+        token,
+        column,
+        biasCodes.map((b) => b[token * shape.hidden + column]),
+      ),
+    );
+    await expectCodes(`${at}, combinedX`, result.x[rank], [tokens, shape.hidden], wantX);
+    const wantWeights = grid(tokens, shape.topk, (token, slot) =>
+      element(weightCodes, shape.topk, "fp32", token, slot, []),
+    );
+    await expectCodes(`${at}, combinedTopkWeights`, result.topkWeights?.[rank], [tokens, shape.topk], wantWeights);
   }
 }
 

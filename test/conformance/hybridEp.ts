@@ -1,52 +1,75 @@
-import type { DispatchRequest, Group } from "../../core/backend.ts";
-import { type Tensor, tensor } from "../../core/tensor.ts";
+import type { DispatchSettings, Group } from "../../core/backend.ts";
+import { type AnyTensor, type Tensor, tensor } from "../../core/tensor.ts";
 import { BUDGETS } from "./cases.ts";
 import { codes, type Data, random, rows, sumDtype } from "./data.ts";
 import { expectCodes, expectEqual } from "./expect.ts";
 import { gather, grid } from "./fused.ts";
 import { combined, destinations, permutedRows, type Source } from "./reference.ts";
 
-/** Dispatch with permute from both routing forms, cached dispatch, combine with unpermute; exact and with row budgets. */
-export async function checkHybridEp(group: Group, data: Data): Promise<void> {
+/** What one row budget keeps. */
+export interface HybridPlan {
+  readonly what: string;
+  readonly padMultiple: number;
+  /** null: exact. */
+  readonly budget: number | null;
+  /** Per destination: its rows and padded counts, and the rows that fit. */
+  readonly exact: ReturnType<typeof permutedRows>;
+  readonly kept: (Source | null)[][];
+}
+
+/** An exact run and the row budgets. */
+export function hybridPlans(data: Data, shares: readonly number[] = BUDGETS): HybridPlan[] {
   const padMultiple = data.shape.padMultiple ?? 1;
   const exact = permutedRows(data.case, padMultiple);
   const most = Math.max(...exact.map(({ rows: all }) => all.length));
-  for (const share of BUDGETS) {
+  return shares.map((share) => {
     const budget = share === 0 ? null : Math.ceil((most * share) / padMultiple) * padMultiple;
-    const what = `hybrid-ep, numPermutedTokens ${budget}`;
-    for (const form of share === 0 ? (["index", "multihot"] as const) : (["index"] as const)) {
+    const kept = exact.map(({ rows: all }) => (budget === null ? all : all.slice(0, budget)));
+    return { what: `hybrid-ep, numPermutedTokens ${budget}`, padMultiple, budget, exact, kept };
+  });
+}
+
+/** Dispatch with permute from both routing forms, cached dispatch, combine with unpermute; exact and with row budgets. */
+export async function checkHybridEp(group: Group, data: Data): Promise<void> {
+  for (const plan of hybridPlans(data)) {
+    for (const form of plan.budget === null ? (["index", "multihot"] as const) : (["index"] as const)) {
       const result = await group.dispatch({
         kind: "hybrid-ep",
         x: data.x,
         scales: data.scales,
         routing: form === "index" ? { topkIdx: data.topkIdx, topkWeights: data.topkWeights } : multihot(data),
-        settings: {
-          numExperts: data.shape.numExperts,
-          expertAlignment: 1,
-          numWorstTokens: 0,
-          padMultiple,
-          numPermutedTokens: budget,
-        },
+        settings: hybridSettings(data, plan),
       });
-      const kept = exact.map(({ rows: all }) => (budget === null ? all : all.slice(0, budget)));
-      await checkDispatched(data, result, kept, exact, budget, `${what}, ${form}`);
-      await checkCached(group, data, result.handle, kept, budget, what);
-      await checkCombined(group, data, result.handle, kept, budget, what);
+      await checkDispatched(data, result, plan, form);
+      const { handle } = result;
+      await checkHybridCached(data, plan, async (x) => {
+        return (await group.dispatch({ kind: "hybrid-ep", x, scales: null, handle })).x;
+      });
+      await checkHybridCombined(data, plan, (x, probs) =>
+        group.combine({ handle, x, topkWeights: null, probs, bias: [] }),
+      );
     }
   }
 }
+
+export const hybridSettings = (data: Data, { padMultiple, budget }: HybridPlan): DispatchSettings => ({
+  numExperts: data.shape.numExperts,
+  expertAlignment: 1,
+  numWorstTokens: 0,
+  padMultiple,
+  numPermutedTokens: budget,
+});
 
 type Result = Awaited<ReturnType<Group["dispatch"]>>;
 
 async function checkDispatched(
   data: Data,
   result: Result,
-  kept: (Source | null)[][],
-  exact: { rows: (Source | null)[]; counts: number[] }[],
-  budget: number | null,
-  what: string,
+  { what: run, kept, exact, budget }: HybridPlan,
+  form: string,
 ): Promise<void> {
   const { shape } = data;
+  const what = `${run}, ${form}`;
   const perRank = shape.numExperts / shape.numRanks;
   const handle = await result.handle.data();
   for (let dst = 0; dst < shape.numRanks; dst++) {
@@ -83,32 +106,31 @@ async function checkDispatched(
   }
 }
 
-async function checkCached(
-  group: Group,
+/** New rows over the movement of an earlier dispatch. */
+export async function checkHybridCached(
   data: Data,
-  handle: Result["handle"],
-  kept: (Source | null)[][],
-  budget: number | null,
-  what: string,
+  { what, kept, budget }: HybridPlan,
+  dispatch: (x: Tensor[]) => Promise<readonly AnyTensor[]>,
 ): Promise<void> {
   const next = random(29);
   const { shape } = data;
   const again = data.x.map((value) => rows(sumDtype(shape), value.shape[0], shape.hidden, shape.values, next));
-  const cached = await group.dispatch({ kind: "hybrid-ep", x: again, scales: null, handle });
+  const cached = await dispatch(again);
   for (let dst = 0; dst < shape.numRanks; dst++) {
     const numRows = budget ?? kept[dst].length;
     const want = gather(again, kept[dst], numRows);
-    await expectCodes(`${what}, cached, rank ${dst}`, cached.x[dst], [numRows, shape.hidden], want);
+    await expectCodes(`${what}, cached, rank ${dst}`, cached[dst], [numRows, shape.hidden], want);
   }
 }
 
-async function checkCombined(
-  group: Group,
+/** Sums of permuted rows, and their probs scattered to [tokens, experts]. */
+export async function checkHybridCombined(
   data: Data,
-  handle: Result["handle"],
-  kept: (Source | null)[][],
-  budget: number | null,
-  what: string,
+  { what, kept, budget }: HybridPlan,
+  combine: (
+    y: Tensor[],
+    probs: Tensor[],
+  ) => Promise<{ readonly x: readonly AnyTensor[]; readonly probs: readonly AnyTensor[] | null }>,
 ): Promise<void> {
   const { shape } = data;
   const perRank = shape.numExperts / shape.numRanks;
@@ -120,7 +142,7 @@ async function checkCombined(
     const noise = rows("fp32", value.shape[0], 1, shape.values, next);
     return tensor("fp32", [value.shape[0]], noise.data as Float32Array);
   });
-  const result = await group.combine({ handle, x: y, topkWeights: null, probs, bias: [] });
+  const result = await combine(y, probs);
   const counts = permutedRows(data.case, shape.padMultiple ?? 1).map((one) => one.counts);
   const rowOf = kept.map((all, dst) => {
     const experts = expertOfRow(counts[dst], dst * perRank);
@@ -162,7 +184,7 @@ function expertOfRow(counts: number[], firstExpert: number): number[] {
   return counts.flatMap((count, i) => new Array<number>(count).fill(firstExpert + i));
 }
 
-function multihot(data: Data): NonNullable<DispatchRequest["routing"]> {
+export function multihot(data: Data): { routingMap: Tensor[]; probs: Tensor[] } {
   const { numExperts, topk } = data.shape;
   const maps: Tensor[] = [];
   const probs: Tensor[] = [];

@@ -1,7 +1,9 @@
 /** The conformance suite as plain functions: Vitest runs it in Node, a page runs it in the browser. */
-import type { Backend } from "../../core/backend.ts";
-import { SHAPES, type Shape } from "./cases.ts";
-import { makeData } from "./data.ts";
+import type { Backend, Group } from "../../core/backend.ts";
+import { checkBackward } from "./backward.ts";
+import { NODE_SHAPES, SHAPES, type Shape } from "./cases.ts";
+import { type Data, makeData } from "./data.ts";
+import { checkUploaded } from "./elsewhere.ts";
 import { checkFused } from "./fused.ts";
 import { checkHybridEp } from "./hybridEp.ts";
 import { checkCasts, checkLayout } from "./rest.ts";
@@ -13,24 +15,37 @@ const OPERATIONS = {
   "casts and scaleRows": checkCasts,
 } as const;
 
+/** Beside these, what crosses nodes: the same movements with handles from elsewhere, and as gradients. */
+const OVER_NODES = {
+  ...OPERATIONS,
+  "uploaded handles": checkUploaded,
+  "functions and their backward": checkBackward,
+} as const;
+
 export interface ConformanceTest {
   readonly name: string;
+  readonly shape: Shape;
   /** Throws an Error that names the first wrong element. */
   run(backend: Backend): Promise<void>;
 }
 
-export const CONFORMANCE_TESTS: readonly ConformanceTest[] = SHAPES.flatMap((shape) =>
-  Object.entries(OPERATIONS).map(([operation, check]) => ({
-    name: `${operation}: ${shape.name}`,
-    run: (backend) => runOn(backend, shape, check),
-  })),
-);
+type Check = (group: Group, data: Data) => Promise<void>;
 
-async function runOn(
-  backend: Backend,
-  shape: Shape,
-  check: (typeof OPERATIONS)[keyof typeof OPERATIONS],
-): Promise<void> {
+const tests = (shapes: readonly Shape[], operations: Readonly<Record<string, Check>>): ConformanceTest[] =>
+  shapes.flatMap((shape) =>
+    Object.entries(operations).map(([operation, check]) => ({
+      name: `${operation}: ${shape.name}`,
+      shape,
+      run: (backend) => runOn(backend, shape, check),
+    })),
+  );
+
+export const CONFORMANCE_TESTS: readonly ConformanceTest[] = tests(SHAPES, OPERATIONS);
+
+/** Groups of 2 and 4 nodes. */
+export const NODE_TESTS: readonly ConformanceTest[] = tests(NODE_SHAPES, OVER_NODES);
+
+async function runOn(backend: Backend, shape: Shape, check: Check): Promise<void> {
   const group = await backend.createGroup({ numRanks: shape.numRanks, ranksPerNode: shape.ranksPerNode });
   try {
     await check(group, makeData(shape));
