@@ -13,6 +13,7 @@ import type { EventOverlap } from "../../core/event.ts";
 import { checkCast, checkOut, checkRouting, checkScale } from "../../core/functions/validate.ts";
 import type { RankLayout } from "../../core/layout/counts.ts";
 import type { AnyTensor, Tensor } from "../../core/tensor.ts";
+import { keepFailure } from "./bundle.ts";
 import { type CudaCombineRequest, fetchCombine, prepareCombine } from "./combine.ts";
 import type { Context, Prepared } from "./context.ts";
 import { type CudaDispatchRequest, fetchDispatch, prepareDispatch } from "./dispatch.ts";
@@ -71,12 +72,21 @@ export class CudaGroup implements Group {
 
   dispatch(request: CudaDispatchRequest): Promise<DispatchResult> {
     const fetched = fetchDispatch(this.#context, request);
-    return this.#enqueue(request, fetched, (inputs) => prepareDispatch(this.#context, request, inputs));
+    return this.#enqueue(request, fetched, (inputs) => {
+      const { kind: style, handle, settings } = request;
+      const operation = handle === undefined ? "dispatch" : "cached dispatch";
+      const failing = () => ({ operation, style, handle, settings, x: inputs.x, routing: inputs.routing }) as const;
+      return keepFailure(this.#context, failing, () => prepareDispatch(this.#context, request, inputs));
+    });
   }
 
   combine(request: CudaCombineRequest): Promise<CombineResult> {
     const fetched = fetchCombine(this.#context, request);
-    return this.#enqueue(request, fetched, (inputs) => prepareCombine(this.#context, request, inputs));
+    return this.#enqueue(request, fetched, (inputs) => {
+      const { handle } = request;
+      const failing = () => ({ operation: "combine", style: handle.meta.kind, handle, x: inputs.x }) as const;
+      return keepFailure(this.#context, failing, () => prepareCombine(this.#context, request, inputs));
+    });
   }
 
   layout(routing: RoutingInput, numExperts: number): Promise<readonly RankLayout[]> {

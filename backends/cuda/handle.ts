@@ -106,7 +106,8 @@ function toNativeRank(rank: RankHandle): NativeHandleRank {
   };
 }
 
-async function downloadHandle(owner: TensorOwner, ref: NativeHandle, meta: HandleMeta): Promise<HandleData> {
+/** Without a turn: the caller has one, or waits for it. */
+export async function downloadHandle(owner: TensorOwner, ref: NativeHandle, meta: HandleMeta): Promise<HandleData> {
   const sizes = await owner.addon.handleSizes(ref, meta.localRanks.length);
   const ranks = sizes.map((size) => emptyRank(size, meta.kind === "hybrid-ep"));
   await owner.addon.handleDownload(ref, ranks);

@@ -2,6 +2,7 @@
 import type { Backend, Group, GroupOptions } from "../../core/backend.ts";
 import { Unavailable } from "../../core/errors.ts";
 import { checkGroupOptions } from "../../core/functions/validate.ts";
+import { FailureBundles } from "./bundle.ts";
 import { meet } from "./cluster/index.ts";
 import { native } from "./errors.ts";
 import { CudaGroup } from "./group.ts";
@@ -10,6 +11,7 @@ import { ABI_VERSION, loadAddon } from "./loader.ts";
 import type { NativeAddon, NativeEmulation } from "./native.ts";
 import { type CudaOptions, checkCudaOptions, nativeGroupOptions } from "./options.ts";
 
+export type { BundleNotes } from "./bundle.ts";
 export { type ClusterPlace, placeByHand, placeFromEnvironment } from "./cluster/index.ts";
 export type { CudaCombineRequest } from "./combine.ts";
 export type { CudaDispatchRequest } from "./dispatch.ts";
@@ -73,8 +75,9 @@ class CudaBackendImpl implements CudaBackend {
   async #together(
     options: GroupOptions,
     settings: NativeEmulation | null,
-    { place, secret, bind, timeoutMs = DEFAULT_TIMEOUT_MS, deadlineMs = DEFAULT_TIMEOUT_MS }: ClusterOptions,
+    cluster: ClusterOptions,
   ): Promise<CudaGroup> {
+    const { place, secret, bind, timeoutMs = DEFAULT_TIMEOUT_MS, deadlineMs = DEFAULT_TIMEOUT_MS } = cluster;
     const localRanks = options.localRanks ?? ranksOfProcess(place, options.numRanks);
     const checked = checkGroupOptions({ ranksPerNode: localRanks.length, ...options, localRanks });
     const { numRanks, ranksPerNode } = checked;
@@ -84,7 +87,10 @@ class CudaBackendImpl implements CudaBackend {
       bind,
       timeoutMs,
       contract: { backend: this.name, interface: ABI_VERSION, numRanks, ranksPerNode },
-      payload: async () => Buffer.from(await native(() => this.#addon.networkId(numRanks, ranksPerNode, localRanks.length))).toString("base64"),
+      payload: async () =>
+        Buffer.from(await native(() => this.#addon.networkId(numRanks, ranksPerNode, localRanks.length))).toString(
+          "base64",
+        ),
     });
     const given = {
       ...nativeGroupOptions(checked, { ...this.#options, deadlineMs }),
@@ -100,6 +106,7 @@ class CudaBackendImpl implements CudaBackend {
         .then(() => native(() => this.#addon.groupRelease(made)))
         .catch(() => {});
     });
+    if (cluster.bundleDir !== undefined) link.bundles = FailureBundles.of(cluster, meeting.payload);
     return new CudaGroup(this.name, this.#addon, made, given, link);
   }
 

@@ -1,6 +1,7 @@
 /** What ties the groups of several processes together: they agree before every operation, and end each other's waits. */
 import type { Phase } from "../../core/backend.ts";
 import { BackendFailure, InvalidArgument, Timeout } from "../../core/errors.ts";
+import type { BundleNotes, FailureBundles } from "./bundle.ts";
 import { type ClusterPlace, type Contract, ControlPlane, type Meeting } from "./cluster/index.ts";
 
 export { type ClusterPlace, placeByHand, placeFromEnvironment } from "./cluster/index.ts";
@@ -16,6 +17,13 @@ export interface ClusterOptions {
   readonly timeoutMs?: number;
   /** Longest wait for another process in an operation, in milliseconds; default 60 000. */
   readonly deadlineMs?: number;
+  /**
+   * Folder for fused-a2a-failure-process{p}.safetensors, written by every living process when a dispatch or combine fails
+   * with Timeout, BackendFailure or ContractMismatch, for `fused-a2a verify` (docs/formats.md); default none.
+   */
+  readonly bundleDir?: string;
+  /** What this process knows beyond its own ranks, asked for when a bundle is written. */
+  readonly bundleNotes?: () => BundleNotes;
 }
 
 export const DEFAULT_TIMEOUT_MS = 60_000;
@@ -40,6 +48,8 @@ export class ClusterLink {
   readonly #place: ClusterPlace;
   readonly #control: ControlPlane;
   #failure: Error | null = null;
+  /** Where failed operations are kept, if anywhere. */
+  bundles: FailureBundles | null = null;
 
   /** `abort` is called once when another process is late, stopped or gone: it ends what waits for that process. */
   constructor(place: ClusterPlace, meeting: Meeting, deadlineMs: number, abort: () => void) {
@@ -59,6 +69,11 @@ export class ClusterLink {
     const arrivals = await this.#control.agree(contract);
     const durationUs = Math.max(...arrivals) - arrivals[this.#place.processRank];
     return localRanks.map((rank) => ({ rank, name: "agree", startUs: calledUs, durationUs, waiting: true }));
+  }
+
+  /** Number of the operation that was agreed on, or not, last: counted from 0, the same on every process. */
+  get sequence(): number {
+    return this.#control.sequence;
   }
 
   /** Runs what may wait for other processes; a failure that the control plane can name gets that name. */

@@ -66,6 +66,11 @@ export class ControlPlane {
     });
   }
 
+  /** Number of the last operation, counted from 0; 0 before the first. */
+  get sequence(): number {
+    return Math.max(0, this.#sequence - 1);
+  }
+
   /** Tells the others that this process ends in order: its closing is then no failure. */
   close(): void {
     for (const channel of this.#channels.values()) channel.end({ type: "bye" });
