@@ -1,19 +1,24 @@
-// A stand-in for libnccl in the emulated build: the same functions, over TCP sockets between processes on one machine.
-// Operations are operations of the emulated streams and move on when these run; like the real ones they wait for ever for
-// a process that stopped, and end when the communicator is aborted. It carries bytes and checks sizes, nothing else: no
-// topology, no speed.
+// A stand-in for libnccl in the emulated build: the same functions, over TCP sockets between processes of one machine, or of
+// its network namespaces. Operations are operations of the emulated streams and move on when these run; like the real ones
+// they wait for ever for a process that stopped, and end when the communicator is aborted. It carries bytes and checks
+// sizes, nothing else: no topology, and no speed but what FUSED_A2A_EMULATED_LINK says (docs/clusters.md).
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <ifaddrs.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -47,11 +52,97 @@ Result fail(Result result, const std::string& text) {
 
 size_t bytesOf(DataType type) { return type == DataType::Int32 ? 4 : 1; }
 
+/** Where a process listens: address and port as they go into a sockaddr_in. */
+struct Endpoint {
+  uint32_t address = 0;
+  uint16_t port = 0;
+
+  sockaddr_in socketAddress() const {
+    sockaddr_in made = {};
+    made.sin_family = AF_INET;
+    made.sin_addr.s_addr = address;
+    made.sin_port = port;
+    return made;
+  }
+  std::string text() const {
+    char buffer[INET_ADDRSTRLEN] = "";
+    inet_ntop(AF_INET, &address, buffer, sizeof buffer);
+    return std::string(buffer) + ":" + std::to_string(ntohs(port));
+  }
+};
+
 /** What lies in a UniqueId: where the first process of the communicator listens. */
 struct Root {
   uint32_t magic;
-  uint16_t port;
+  Endpoint at;
 };
+
+std::vector<std::string> partsOf(const std::string& text, char separator) {
+  std::vector<std::string> parts;
+  for (size_t from = 0; from <= text.size();) {
+    const size_t to = std::min(text.find(separator, from), text.size());
+    parts.push_back(text.substr(from, to - from));
+    from = to + 1;
+  }
+  return parts;
+}
+
+/** Whether NCCL_SOCKET_IFNAME takes the interface: prefixes; "=" before them means whole names, "^" all others. */
+bool chosen(const std::string& variable, const std::string& name) {
+  const bool others = variable[0] == '^';
+  const size_t mark = others ? 1 : 0;
+  const bool whole = variable.size() > mark && variable[mark] == '=';
+  for (const std::string& part : partsOf(variable.substr(mark + (whole ? 1 : 0)), ',')) {
+    if (!part.empty() && (whole ? name == part : name.rfind(part, 0) == 0)) return !others;
+  }
+  return others;
+}
+
+/** The address to listen on: loopback, or that of the first interface that NCCL_SOCKET_IFNAME takes. Empty text = found. */
+std::string ownAddress(uint32_t& address) {
+  const char* variable = std::getenv("NCCL_SOCKET_IFNAME");
+  address = htonl(INADDR_LOOPBACK);
+  if (variable == nullptr || variable[0] == 0) return "";
+  ifaddrs* list = nullptr;
+  if (getifaddrs(&list) != 0) return "the network interfaces cannot be listed";
+  std::string names;
+  bool found = false;
+  for (const ifaddrs* one = list; one != nullptr && !found; one = one->ifa_next) {
+    if (one->ifa_addr == nullptr || one->ifa_addr->sa_family != AF_INET || (one->ifa_flags & IFF_UP) == 0) continue;
+    names.append(names.empty() ? "" : ", ").append(one->ifa_name);
+    found = chosen(variable, one->ifa_name);
+    if (found) address = reinterpret_cast<const sockaddr_in*>(one->ifa_addr)->sin_addr.s_addr;
+  }
+  freeifaddrs(list);
+  return found ? "" : "no interface is up and taken by NCCL_SOCKET_IFNAME=" + std::string(variable) + " (up: " + names + ")";
+}
+
+/** How what this process sends to another is slowed down, or cut, for tests. */
+struct Link {
+  int64_t delayUs = 0;
+  double bytesPerUs = 0;  // 0 = unlimited
+  int64_t closeAfterBytes = -1;
+};
+
+constexpr const char* LINK_VARIABLE = "FUSED_A2A_EMULATED_LINK";
+
+/** "src-dst:delayUs[:MBps[:closeAfterBytes]],...": links by (source, destination), ranks of a communicator. */
+std::string parseLinks(std::map<std::pair<int, int>, Link>& links) {
+  const char* variable = std::getenv(LINK_VARIABLE);
+  if (variable == nullptr || variable[0] == 0) return "";
+  for (const std::string& entry : partsOf(variable, ',')) {
+    int src = -1, dst = -1, used = 0;
+    long long delayUs = 0, closeAfter = -1;
+    double megabytes = 0;
+    const int found = std::sscanf(entry.c_str(), "%d-%d:%lld%n:%lf%n:%lld%n", &src, &dst, &delayUs, &used, &megabytes, &used,
+                                  &closeAfter, &used);
+    if (found < 3 || static_cast<size_t>(used) != entry.size() || src < 0 || dst < 0 || delayUs < 0 || megabytes < 0) {
+      return std::string(LINK_VARIABLE) + ": expected src-dst:delayUs[:MBps[:closeAfterBytes]], received " + entry;
+    }
+    links[{src, dst}] = {delayUs, megabytes, closeAfter};
+  }
+  return "";
+}
 
 struct Socket {
   int fd = -1;
@@ -67,25 +158,33 @@ struct Socket {
   }
 };
 
-Socket listenLocally(uint16_t& port) {
+Socket listenOn(uint32_t host, Endpoint& at) {
   Socket server(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_in address = {};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  at = {host, 0};
+  sockaddr_in address = at.socketAddress();
   socklen_t length = sizeof address;
   if (bind(server.fd, reinterpret_cast<sockaddr*>(&address), length) != 0 || listen(server.fd, 128) != 0) return {};
   getsockname(server.fd, reinterpret_cast<sockaddr*>(&address), &length);
-  port = ntohs(address.sin_port);
+  at.port = address.sin_port;
   return server;
 }
 
-Socket dial(uint16_t port) {
-  Socket one(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_in address = {};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  address.sin_port = htons(port);
-  if (connect(one.fd, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) return {};
+/** Connects while `wanted()`: a link that is down answers nothing. */
+template <class F>
+Socket dial(const Endpoint& at, F wanted) {
+  Socket one(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  const sockaddr_in address = at.socketAddress();
+  if (connect(one.fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+    if (errno != EINPROGRESS) return {};
+    pollfd ready = {one.fd, POLLOUT, 0};
+    while (poll(&ready, 1, 20) == 0) {
+      if (!wanted()) return {};
+    }
+    int problem = 0;
+    socklen_t length = sizeof problem;
+    if (getsockopt(one.fd, SOL_SOCKET, SO_ERROR, &problem, &length) != 0 || problem != 0) return {};
+  }
+  fcntl(one.fd, F_SETFL, fcntl(one.fd, F_GETFL) & ~O_NONBLOCK);
   const int on = 1;
   setsockopt(one.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   return one;
@@ -135,14 +234,14 @@ struct Hello {
   uint32_t magic;
   uint32_t rank;
   uint32_t size;
-  uint16_t port;
+  Endpoint at;
 };
 
 /** The roots of this process's ids; each serves one communicator: collects its members and tells all where all are. */
 void serve(Socket server) {
   std::thread([server = std::move(server)] {
     std::vector<Socket> members;
-    std::vector<uint16_t> ports;
+    std::vector<Endpoint> places;
     size_t here = 0;
     const auto started = std::chrono::steady_clock::now();
     const auto wanted = [&] { return std::chrono::steady_clock::now() - started < std::chrono::minutes(2); };
@@ -153,14 +252,14 @@ void serve(Socket server) {
       if (!receiveAll(one, &hello, sizeof hello, wanted) || hello.magic != MAGIC || hello.rank >= hello.size) continue;
       if (members.empty()) {
         members.resize(hello.size);
-        ports.resize(hello.size);
+        places.resize(hello.size);
       }
       if (hello.size != members.size() || members[hello.rank].fd >= 0) continue;
       members[hello.rank] = std::move(one);
-      ports[hello.rank] = hello.port;
+      places[hello.rank] = hello.at;
       here++;
     }
-    for (const Socket& member : members) sendAll(member, ports.data(), ports.size() * sizeof(uint16_t));
+    for (const Socket& member : members) sendAll(member, places.data(), places.size() * sizeof(Endpoint));
   }).detach();
 }
 
@@ -170,11 +269,22 @@ struct nccl::CommOpaque {};
 
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
+/** A link of this process and what has gone over it. */
+struct Pace {
+  Link link;
+  Clock::time_point freeAt = {};
+  int64_t sent = 0;
+};
+
 struct World {
   int rank = 0;
   int size = 0;
   /** By rank; our own has none. */
   std::vector<Socket> links;
+  /** By rank: how sends to it are slowed down; absent = not at all. */
+  std::map<int, Pace> paces;
   std::atomic<Result> state{Result::InProgress};
   std::atomic<bool> aborted{false};
   std::string text;
@@ -194,19 +304,23 @@ std::shared_ptr<World> worldOf(Comm comm) { return static_cast<Handle*>(comm)->w
 
 void join(const std::shared_ptr<World>& world, const Root& root) {
   const auto wanted = [&] { return !world->aborted.load(); };
-  uint16_t port = 0;
-  const Socket server = listenLocally(port);
-  const Socket toRoot = dial(root.port);
-  const Hello hello = {MAGIC, static_cast<uint32_t>(world->rank), static_cast<uint32_t>(world->size), port};
-  std::vector<uint16_t> ports(static_cast<size_t>(world->size));
+  uint32_t own = 0;
+  const std::string why = ownAddress(own);
+  if (!why.empty()) return world->broken(Result::SystemError, why);
+  Endpoint at;
+  const Socket server = listenOn(own, at);
+  const Socket toRoot = dial(root.at, wanted);
+  const Hello hello = {MAGIC, static_cast<uint32_t>(world->rank), static_cast<uint32_t>(world->size), at};
+  std::vector<Endpoint> places(static_cast<size_t>(world->size));
   if (server.fd < 0 || toRoot.fd < 0 || !sendAll(toRoot, &hello, sizeof hello) ||
-      !receiveAll(toRoot, ports.data(), ports.size() * sizeof(uint16_t), wanted)) {
-    return world->broken(Result::SystemError, "the root of the communicator does not answer");
+      !receiveAll(toRoot, places.data(), places.size() * sizeof(Endpoint), wanted)) {
+    return world->broken(Result::SystemError, "the root of the communicator does not answer at " + root.at.text());
   }
   for (int other = 0; other < world->rank; other++) {
-    Socket link = dial(ports[static_cast<size_t>(other)]);
+    const Endpoint& where = places[static_cast<size_t>(other)];
+    Socket link = dial(where, wanted);
     if (link.fd < 0 || !sendAll(link, &hello, sizeof hello)) {
-      return world->broken(Result::RemoteError, "rank " + std::to_string(other) + " does not answer");
+      return world->broken(Result::RemoteError, "rank " + std::to_string(other) + " does not answer at " + where.text());
     }
     world->links[static_cast<size_t>(other)] = std::move(link);
   }
@@ -232,6 +346,8 @@ struct Transfer {
   uint64_t bytes;
   uint64_t header = 0;
   uint64_t done = 0;  // header included
+  /** When it was first tried, for links with a delay. */
+  Clock::time_point begun = {};
 
   bool finished() const { return done == bytes + sizeof header; }
 };
@@ -244,14 +360,41 @@ struct Operation {
   void* copyTo = nullptr;
   size_t copyBytes = 0;
 
+  /** How many of `left` bytes a slow link takes now; closes it where a test says so. */
+  size_t paced(Transfer& one, Pace& pace, size_t left) {
+    const auto now = Clock::now();
+    if (one.begun == Clock::time_point{}) one.begun = now;
+    if (now < one.begun + std::chrono::microseconds(pace.link.delayUs) || now < pace.freeAt) return 0;
+    if (pace.link.closeAfterBytes >= 0 && pace.sent >= pace.link.closeAfterBytes) {
+      shutdown(world->links[static_cast<size_t>(one.other)].fd, SHUT_RDWR);
+      return left;
+    }
+    // About a millisecond's worth at a time: operations are looked at every 200 us.
+    size_t most = left;
+    if (pace.link.bytesPerUs > 0) most = std::min(most, std::max<size_t>(64, static_cast<size_t>(pace.link.bytesPerUs * 1000)));
+    if (pace.link.closeAfterBytes >= 0) most = std::min(most, static_cast<size_t>(pace.link.closeAfterBytes - pace.sent));
+    return most;
+  }
+
+  void sent(Pace& pace, size_t bytes) {
+    pace.sent += static_cast<int64_t>(bytes);
+    if (pace.link.bytesPerUs <= 0) return;
+    const auto time = std::chrono::nanoseconds(static_cast<int64_t>(static_cast<double>(bytes) / pace.link.bytesPerUs * 1000));
+    // What waited a little too long for its turn may catch up.
+    pace.freeAt = std::max(pace.freeAt, Clock::now() - std::chrono::milliseconds(2)) + time;
+  }
+
   /** Moves a transfer on. False when the connection is broken. */
   bool advance(Transfer& one) {
     const int fd = world->links[static_cast<size_t>(one.other)].fd;
+    const auto slow = world->paces.find(one.other);
+    Pace* pace = one.send && slow != world->paces.end() ? &slow->second : nullptr;
     while (!one.finished()) {
       const bool inHeader = one.done < sizeof one.header;
       if (one.send && inHeader) one.header = one.bytes;
       char* at = inHeader ? reinterpret_cast<char*>(&one.header) + one.done : one.data + (one.done - sizeof one.header);
-      const size_t left = inHeader ? sizeof one.header - one.done : one.bytes + sizeof one.header - one.done;
+      size_t left = inHeader ? sizeof one.header - one.done : one.bytes + sizeof one.header - one.done;
+      if (pace != nullptr && (left = paced(one, *pace, left)) == 0) return true;
       const ssize_t moved = one.send ? ::send(fd, at, left, MSG_NOSIGNAL) : ::recv(fd, at, left, 0);
       if (moved < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) return true;
       if (moved <= 0) {
@@ -259,6 +402,7 @@ struct Operation {
         return false;
       }
       one.done += static_cast<uint64_t>(moved);
+      if (pace != nullptr) sent(*pace, static_cast<size_t>(moved));
       if (!one.send && one.done == sizeof one.header && one.header != one.bytes) {
         world->broken(Result::InvalidUsage, "rank " + std::to_string(one.other) + " sends " + std::to_string(one.header) +
                                                 " bytes, rank " + std::to_string(world->rank) + " expects " +
@@ -376,9 +520,12 @@ EXPORTED const char* ncclGetLastError(Comm) {
 }
 
 EXPORTED Result ncclGetUniqueId(UniqueId* id) {
-  Root root = {MAGIC, 0};
-  Socket server = listenLocally(root.port);
-  if (server.fd < 0) return fail(Result::SystemError, "cannot listen on 127.0.0.1");
+  Root root = {MAGIC, {}};
+  uint32_t own = 0;
+  const std::string why = ownAddress(own);
+  if (!why.empty()) return fail(Result::SystemError, why);
+  Socket server = listenOn(own, root.at);
+  if (server.fd < 0) return fail(Result::SystemError, "cannot listen on " + root.at.text());
   std::memset(id, 0, sizeof *id);
   std::memcpy(id->internal, &root, sizeof root);
   serve(std::move(server));
@@ -391,8 +538,14 @@ EXPORTED Result ncclCommInitRankConfig(Comm* comm, int size, UniqueId id, int ra
   if (root.magic != MAGIC || size < 1 || rank < 0 || rank >= size) {
     return fail(Result::InvalidArgument, "a damaged id, or a rank outside the communicator");
   }
+  std::map<std::pair<int, int>, Link> links;
+  const std::string why = parseLinks(links);
+  if (!why.empty()) return fail(Result::InvalidArgument, why);
   auto* handle = new Handle;
   handle->world = std::make_shared<World>();
+  for (const auto& [pair, link] : links) {
+    if (pair.first == rank) handle->world->paces[pair.second].link = link;
+  }
   handle->world->rank = rank;
   handle->world->size = size;
   handle->world->links.resize(static_cast<size_t>(size));
