@@ -6,5 +6,7 @@ import { CONFORMANCE_TESTS, NODE_TESTS } from "./suite.ts";
 for (const candidate of PROCESS_CANDIDATES) {
   await describeSuite("conformance", candidate, [...NODE_TESTS, ...CONFORMANCE_TESTS]);
 }
-for (const candidate of SPLIT_CANDIDATES) await describeSuite("conformance", candidate, CONFORMANCE_TESTS);
+for (const candidate of SPLIT_CANDIDATES) {
+  await describeSuite("conformance", candidate, [...NODE_TESTS, ...CONFORMANCE_TESTS]);
+}
 for (const candidate of CANDIDATES) await describeSuite("conformance on several nodes", candidate, NODE_TESTS);

@@ -7,8 +7,8 @@ import type { AnyTensor, Tensor } from "../../core/tensor.ts";
 import { codes } from "../conformance/data.ts";
 import { expectCodes } from "../conformance/expect.ts";
 
-const FOLDER = fileURLToPath(new URL("../../../shared/golden/", import.meta.url));
-export const goldenPresent = existsSync(FOLDER);
+export const GOLDEN_FOLDER = fileURLToPath(new URL("../../../shared/golden/", import.meta.url));
+export const goldenPresent = existsSync(GOLDEN_FOLDER);
 /** For test titles: why nothing ran. */
 export const goldenReason = goldenPresent ? "" : " (skipped: ../shared/golden is absent)";
 
@@ -22,7 +22,7 @@ export interface GoldenFile {
 }
 
 export async function openGolden(name: string): Promise<GoldenFile> {
-  const file = await openSafetensors(await openFile(`${FOLDER}${name}.safetensors`));
+  const file = await openSafetensors(await openFile(`${GOLDEN_FOLDER}${name}.safetensors`));
   const tensors = new Map<string, Tensor>();
   for (const key of file.tensors.keys()) tensors.set(key, await file.read(key));
   const numRanks = Number(file.metadata.numRanks);

@@ -8,7 +8,7 @@ import { encodeHandle } from "../../core/handle/encode.ts";
 import { openSafetensors, type SafetensorsFile, writeSafetensors } from "../../core/io/safetensors/index.ts";
 import type { Tensor } from "../../core/tensor.ts";
 import { codes } from "../conformance/data.ts";
-import { expectCodes } from "../conformance/expect.ts";
+import { expectCodes, expectEqual } from "../conformance/expect.ts";
 import type { GoldenCase, Step } from "./cases.ts";
 
 /** Runs one operation of `apply` from file to file. */
@@ -29,8 +29,24 @@ export function viaBackend(backend: Backend): Apply {
   };
 }
 
-/** Throws with the first element that differs from the peers'. `golden`: their folder, `folder`: a fresh one. */
-export async function runCase(golden: GoldenCase, apply: Apply, from: string, folder: string): Promise<void> {
+/** A golden case on several nodes. */
+export interface OnNodes {
+  readonly ranksPerNode: number;
+  /** Its outputs must equal those of this one, which knows the same nodes, bit for bit. */
+  readonly reference: Apply;
+}
+
+/**
+ * Throws with the first element that differs from the peers'. `golden`: their folder, `folder`: a fresh one. The peers have
+ * one node: with more of several ranks each, sums are rounded on the way (design 2.4) and only the reference can tell.
+ */
+export async function runCase(
+  golden: GoldenCase,
+  apply: Apply,
+  from: string,
+  folder: string,
+  onNodes?: OnNodes,
+): Promise<void> {
   const file = await openSafetensors(await openFile(join(from, `${golden.file}.safetensors`)));
   const numRanks = golden.prefix === undefined ? Number(file.metadata.numRanks) : 1;
   const nameOf = (rank: number, name: string) => `${golden.prefix ?? `rank${rank}`}.${name}`;
@@ -48,11 +64,18 @@ export async function runCase(golden: GoldenCase, apply: Apply, from: string, fo
       }
       await made.close();
     }
-    const metadata = { num_ranks: `${numRanks}`, num_experts: file.metadata.numExperts, ...step.settings };
+    const nodes: Record<string, string> = onNodes === undefined ? {} : { ranks_per_node: `${onNodes.ranksPerNode}` };
+    const metadata = { num_ranks: `${numRanks}`, num_experts: file.metadata.numExperts, ...nodes, ...step.settings };
     const input = join(folder, `${i}.in.safetensors`);
     const output = join(folder, `${i}.safetensors`);
     await writeSafetensors(await createFile(input), metadata, entries);
     await apply(step.op, input, output);
+    if (onNodes !== undefined) {
+      const wanted = join(folder, `${i}.reference.safetensors`);
+      await onNodes.reference(step.op, input, wanted);
+      await expectSameFile(step.op, output, wanted);
+      if (onNodes.ranksPerNode > 1 && /(combine|dispatch-backward)$/.test(step.op)) continue;
+    }
     await compare(file, output, step, numRanks, (rank, peer) => nameOf(rank, `expected.${peer}`));
   }
   await file.close();
@@ -75,4 +98,16 @@ async function compare(
     }
   }
   await made.close();
+}
+
+async function expectSameFile(op: string, output: string, wanted: string): Promise<void> {
+  const [made, want] = await Promise.all([output, wanted].map(async (path) => openSafetensors(await openFile(path))));
+  const names = [...want.tensors.keys()].sort();
+  expectEqual(`${op}, names of the outputs`, [...made.tensors.keys()].sort(), names);
+  for (const name of names) {
+    const [got, expected] = [await made.read(name), await want.read(name)];
+    const ids = expected.dtype === "i64" || expected.dtype === "i32";
+    await expectCodes(`${op}, ${name}`, got, expected.shape, ids ? expected.data : codes(expected));
+  }
+  await Promise.all([made.close(), want.close()]);
 }
