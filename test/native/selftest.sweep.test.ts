@@ -9,6 +9,12 @@ describe.skipIf(!hasCompiler)(`native self-test, long${hasCompiler ? "" : " (ski
     expect(selftest("emulated", ["check", "--groups", "48", "--seed", "100"])).toMatch(/all equal/);
   });
 
+  it("several processes, 8 seeds", () => {
+    for (let seed = 20; seed < 28; seed++) {
+      expect(selftest("emulated", ["nodes", "--cases", "10", "--seed", `${seed}`])).toMatch(/nodes: .* all as expected/);
+    }
+  });
+
   it("24 seeds of shuffled schedules, 100 operations in a row each", () => {
     expect(selftest("emulated", ["stress", "--seeds", "24", "--seed", "50"])).toMatch(/0 of 24 seeds failed/);
   });
@@ -19,6 +25,10 @@ describe.skipIf(!hasCompiler)(`native self-test with sanitizers${hasCompiler ? "
 
   it("in order", () => {
     expect(selftest("sanitized", ["check", "--groups", "8"])).toMatch(/all equal/);
+  });
+
+  it("several processes", () => {
+    expect(selftest("sanitized", ["nodes", "--cases", "3"])).toMatch(/nodes: .* all as expected/);
   });
 
   it("graphs", () => {

@@ -86,7 +86,6 @@ Network::~Network() {
   for (auto& hop : hops_) {
     for (Rail& rail : hop) {
       if (rail.comm != nullptr) (aborted_.empty() ? api_.CommDestroy : api_.CommAbort)(rail.comm);
-      if (rail.stream != nullptr) cudaStreamDestroy(rail.stream);
     }
   }
 }

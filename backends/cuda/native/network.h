@@ -2,6 +2,7 @@
 // that rows travel while others are copied. docs/clusters.md has the data path.
 #pragma once
 
+#include <deque>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -123,6 +124,12 @@ class Network {
 
  private:
   struct Rail {
+    Rail() = default;
+    Rail(Rail&&) = delete;
+    /** Of a group that never came to be, too. */
+    ~Rail() {
+      if (stream != nullptr) cudaStreamDestroy(stream);
+    }
     nccl::Comm comm = nullptr;
     cudaStream_t stream = nullptr;
     Event ready;
@@ -152,7 +159,7 @@ class Network {
   const nccl::Api& api_;
   int ranksPerProcess_;
   /** Per hop, per local rank; empty = no such hop. */
-  std::vector<Rail> hops_[2];
+  std::deque<Rail> hops_[2];
   std::vector<Step> steps_;
   /** The table of the failure. */
   std::vector<fa2a_wait> left_;

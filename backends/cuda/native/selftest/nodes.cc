@@ -233,6 +233,35 @@ void expectFailure(const char* what, fa2a_code wanted, const char* words, const 
                  std::to_string(wanted) + " and '" + words + "'");
 }
 
+/** A bad id in routing that is on a device: every process says whose it is, and the group goes on. */
+void checkBadId(const Sizes& sizes, const std::vector<std::unique_ptr<Group>>& groups, Random& random) {
+  reference::Case test = randomCase(random, sizes.ranks, sizes.perNode, 20, false);
+  test.kind = FA2A_FUSED;
+  for (int rank = 0; rank < sizes.ranks; rank++) {
+    const auto r = static_cast<size_t>(rank);
+    test.tokens[r] = 3;
+    test.ids[r].assign(static_cast<size_t>(3 * test.topk), -1);
+    test.weights[r].assign(static_cast<size_t>(3 * test.topk), 0);
+    test.x[r].assign(static_cast<size_t>(3 * test.hidden * reference::elementBytes(test.dtype)), 0);
+    if (!test.scales.empty()) test.scales[r].assign(static_cast<size_t>(3 * test.scaleColumns * 4), 0);
+  }
+  const auto bad = static_cast<size_t>(sizes.ranks - 1);
+  test.ids[bad][static_cast<size_t>(2 * test.topk)] = test.experts + 7;
+  const Inputs inputs = makeInputs(groups[0]->get(), test, false, false);
+  onEveryProcess(sizes.processes(), [&](int process) {
+    std::string text;
+    try {
+      dispatch(groups[static_cast<size_t>(process)]->get(), test, sliceInputs(inputs, process, sizes.perProcess), nullptr, {});
+    } catch (const std::exception& error) {
+      text = error.what();
+    }
+    const bool own = process == sizes.processes() - 1;
+    const std::string where = " at rank " + std::to_string(bad) + ", token 2, slot 0";
+    const std::string wanted = "received " + (own ? std::to_string(test.experts + 7) : std::string("another expert id")) + where;
+    if (text.find(wanted) == std::string::npos) throw Mismatch("bad id: '" + text + "', expected '" + wanted + "'");
+  });
+}
+
 }  // namespace
 
 void checkNodes(int nodes, int perNode, int perProcess, int cases, Random& random, int maxTokens) {
@@ -242,6 +271,7 @@ void checkNodes(int nodes, int perNode, int perProcess, int cases, Random& rando
   onEveryProcess(sizes.processes(), [&](int process) { groups[static_cast<size_t>(process)] = makeGroup(sizes, process, id); });
   std::vector<fa2a_network_info> before(static_cast<size_t>(sizes.ranks));
   for (int i = 0; i < cases; i++) {
+    if (i == 1) checkBadId(sizes, groups, random);
     const reference::Case test = randomCase(random, sizes.ranks, perNode, maxTokens, true);
     try {
       checkOne(sizes, groups, test, random, before);
