@@ -12,6 +12,7 @@ export interface ClusterFlags {
   readonly secretFile?: string;
   readonly joinTimeoutMs?: number;
   readonly deadlineMs?: number;
+  readonly bundleDir?: string;
 }
 
 export function addClusterOptions(command: Command, whole: (least: number) => (text: string) => number): Command {
@@ -26,7 +27,8 @@ export function addClusterOptions(command: Command, whole: (least: number) => (t
     .option("--bind <address>", "process 0: address to listen on (default: the rendezvous host)")
     .option("--secret-file <file>", "file with a secret that every process must know")
     .option("--join-timeout-ms <n>", "longest wait for all processes to come (default: 60000)", whole(1))
-    .option("--deadline-ms <n>", "longest wait for another process in an operation (default: 60000)", whole(1));
+    .option("--deadline-ms <n>", "longest wait for another process in an operation (default: 60000)", whole(1))
+    .option("--bundle-dir <dir>", "where a failed operation leaves what `verify` can replay (default: here)");
 }
 
 /** The place of this process, or null when it is alone. Only the CUDA backends look at the launcher's variables. */
@@ -53,11 +55,24 @@ export function placeOf(flags: ClusterFlags, backend: string): ClusterPlace | nu
   return nodes === 1 ? null : placeByHand(nodes, nodeRank, rendezvous);
 }
 
-export async function clusterOf(flags: ClusterFlags, backend: string): Promise<ClusterOptions | undefined> {
+/** `notes`: what a bundle of a failed operation should say of the job. */
+export async function clusterOf(
+  flags: ClusterFlags,
+  backend: string,
+  notes?: ClusterOptions["bundleNotes"],
+): Promise<ClusterOptions | undefined> {
   const place = placeOf(flags, backend);
   if (place === null) return undefined;
-  const { bind, secretFile, joinTimeoutMs: timeoutMs, deadlineMs } = flags;
-  return { place, bind, secret: await secretOf(secretFile), timeoutMs, deadlineMs };
+  const { bind, secretFile, joinTimeoutMs: timeoutMs, deadlineMs, bundleDir = "." } = flags;
+  return {
+    place,
+    bind,
+    secret: await secretOf(secretFile),
+    timeoutMs,
+    deadlineMs,
+    bundleDir,
+    bundleNotes: notes,
+  };
 }
 
 async function secretOf(path: string | undefined): Promise<string | undefined> {

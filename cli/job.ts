@@ -1,9 +1,10 @@
 /** What `run` and `verify` work on: routing from a file or a workload, rows from a seed, settings from the options. */
 import { type Command, InvalidArgumentError, Option } from "commander";
+import type { BundleNotes } from "../backends/cuda/bundle.ts";
 import { ranksOfProcess } from "../backends/cuda/link.ts";
 import { BACKEND_NAMES } from "../backends/index.ts";
 import type { DispatchSettings } from "../core/backend.ts";
-import type { RowDType } from "../core/dtype/dtype.ts";
+import type { RowDType, SumDType } from "../core/dtype/dtype.ts";
 import { InvalidArgument } from "../core/errors.ts";
 import type { HandleKind } from "../core/handle/handle.ts";
 import { checkShape, type GroupShape } from "../core/layout/routing.ts";
@@ -57,6 +58,8 @@ export interface Job {
   layer(index: number): Promise<JobLayer>;
   /** [tokens, hidden] per rank: bf16 where the job dispatches fp8 (it is cast first), else the job's dtype. */
   rows(layer: JobLayer): Tensor[];
+  /** What a failure bundle should know of the layer that was made last. */
+  notes(): BundleNotes;
   close(): Promise<void>;
 }
 
@@ -69,9 +72,10 @@ export function whole(least: number): (text: string) => number {
   };
 }
 
+export const ROUTING_ARGUMENT = "routing file (safetensors, npy, or a dump that `convert` knows); none: a workload";
+
 export function addJobOptions(command: Command): Command {
   const withJob = command
-    .argument("[routing]", "routing file (safetensors, npy, or a dump that `convert` knows); none: a workload")
     .option("--backend <name>", `${BACKEND_NAMES.join(", ")}; default: cuda where there is a GPU, else wasm`, "auto")
     .option("--ranks <n>", "ranks of the group", whole(1), 8)
     .option("--ranks-per-node <n>", "ranks of one NVLink domain (default: all)", whole(1))
@@ -107,11 +111,21 @@ export async function openJob(path: string | undefined, options: JobOptions): Pr
     numExperts: routing.numExperts,
   };
   checkShape(shape);
+  let made: JobLayer | null = null;
+  const { dtype, seed, hidden } = options;
   return {
     ...routing,
+    layer: async (index) => {
+      made = await routing.layer(index);
+      return made;
+    },
+    notes: () =>
+      made === null
+        ? { source: routing.source }
+        : { source: routing.source, routing: made, rows: { seed, dtype, layer: made.index } },
     shape,
-    hidden: options.hidden,
-    dtype: options.dtype,
+    hidden,
+    dtype,
     style: options.style,
     settings: {
       numExperts: shape.numExperts,
@@ -120,12 +134,16 @@ export async function openJob(path: string | undefined, options: JobOptions): Pr
       padMultiple: options.padMultiple,
       numPermutedTokens: options.numPermutedTokens ?? null,
     },
-    rows: (layer) =>
-      layer.topkIdx.map((ids, rank) => {
-        const dtype = options.dtype === "fp8e4m3" ? "bf16" : (options.dtype as "bf16" | "fp16" | "fp32");
-        return randomRows(dtype, ids.shape[0], options.hidden, options.seed * 1_000_003 + layer.index * 4099 + rank);
-      }),
+    rows: (layer) => seededRows(layer, dtype, hidden, seed),
   };
+}
+
+/** Rows of a layer, the same for the same seed and layer whatever the routing: fp8 rows are cast from bf16 ones. */
+export function seededRows(layer: JobLayer, dtype: RowDType, hidden: number, seed: number): Tensor[] {
+  const made = dtype === "fp8e4m3" ? "bf16" : (dtype as SumDType);
+  return layer.topkIdx.map((ids, rank) =>
+    randomRows(made, ids.shape[0], hidden, seed * 1_000_003 + layer.index * 4099 + rank),
+  );
 }
 
 /** A process drives one node: its share of the ranks. */
@@ -207,7 +225,7 @@ async function fileLayers(path: string, options: JobOptions): Promise<Layers> {
 }
 
 /** 1/topk for every choice: files of ids alone have no weights. */
-function evenWeights(topkIdx: Tensor<"i32">): Tensor<"fp32"> {
+export function evenWeights(topkIdx: Tensor<"i32">): Tensor<"fp32"> {
   const weight = Math.fround(1 / topkIdx.shape[1]);
   return tensor(
     "fp32",

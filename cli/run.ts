@@ -7,7 +7,7 @@ import { clusterOf } from "./cluster.ts";
 import { executeLayer, type LayerRun } from "./execute.ts";
 import { openExecutor } from "./executor.ts";
 import { createFile } from "./files.ts";
-import { addJobOptions, type Job, type JobOptions, openJob } from "./job.ts";
+import { addJobOptions, type Job, type JobOptions, openJob, ROUTING_ARGUMENT } from "./job.ts";
 import { formatBytes, formatNumber, printResult, table } from "./output.ts";
 import { progressBar } from "./progress.ts";
 import { countTraffic, TRAFFIC_FORMULAS, type Traffic } from "./traffic.ts";
@@ -26,7 +26,7 @@ export interface LayerReport {
 export const GBPS_FORMULA = "logical bytes / the call's wall time, layout and permute included; 1 GB = 1e9 bytes";
 
 export function run(): Command {
-  return addJobOptions(new Command("run"))
+  return addJobOptions(new Command("run").argument("[routing]", ROUTING_ARGUMENT))
     .description("dispatch -> experts -> combine on a backend: rows, bytes, times, GB/s")
     .option("--trace <file>", "write a trace for the viewer")
     .option("--json", "print the report as JSON")
@@ -38,7 +38,7 @@ async function runCommand(path: string | undefined, options: JobOptions & { trac
   const job = await openJob(path, options);
   const { backend, passedOver } = await openExecutor(options.backend, {
     workers: options.workers,
-    cluster: await clusterOf(options, options.backend),
+    cluster: await clusterOf(options, options.backend, job.notes),
   });
   try {
     const group = await backend.createGroup(job.shape);

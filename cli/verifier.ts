@@ -16,6 +16,8 @@ export class Verifier implements Observer {
   readonly #reference: Group;
   readonly #progress: ((fraction: number) => void) | undefined;
   #data: HandleData | null = null;
+  /** The handle that the reference made. */
+  expected: HandleData | null = null;
 
   constructor(reference: Group, keepDispatched: boolean, progress?: (fraction: number) => void) {
     this.#reference = reference;
@@ -46,7 +48,8 @@ export class Verifier implements Observer {
         if (mine !== null && its !== null) this.reports.push(await compareWhole(name, ranks, mine, its, place));
       }
       await this.#compareScales(request, result, place);
-      await this.#compareHandles(data, await replay.handle.data());
+      this.expected = await replay.handle.data();
+      await this.#compareHandles(data, this.expected);
     });
   }
 
