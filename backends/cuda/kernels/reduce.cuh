@@ -7,6 +7,9 @@
 
 namespace kernels {
 
+/** Which rows go back: over several processes those that are relayed first, so that the rest overlaps with the network. */
+enum class Sources { All, OtherNodes, OwnNode };
+
 struct ReturnArgs {
   Arenas arenas;
   int rank;
@@ -23,7 +26,14 @@ struct ReturnArgs {
   /** Rows that are alone on this rank are moved by returnRowsBulk (push) or read in place (pull). */
   bool skipSingle;
   BulkShape bulk;
+  Sources sources;
+  int ranksPerNode;
 };
+
+__device__ __forceinline__ bool isPassedOver(const ReturnArgs& args, int row) {
+  if (args.sources == Sources::All) return false;
+  return (args.rows.srcRank[row] / args.ranksPerNode == args.rank / args.ranksPerNode) != (args.sources == Sources::OwnNode);
+}
 
 __device__ __forceinline__ char* stagingRow(const Arenas& arenas, int rank, int which, int index, size_t rowBytes) {
   const size_t offset = which == 0 ? arenas.stagingOffset : arenas.stagingWeightsOffset;
@@ -78,7 +88,7 @@ template <class D, class V>
 __global__ void __launch_bounds__(512, 1) returnRows(const __grid_constant__ ReturnArgs args) {
   for (int row = firstWarp(); row < args.numRows; row += numWarps()) {
     const int back = args.rows.back[row];
-    if (back < 0) continue;
+    if (back < 0 || isPassedOver(args, row)) continue;
     const bool single = args.rows.next[row] < 0;
     if (single && args.skipSingle) continue;
     V* to = args.push ? reinterpret_cast<V*>(stagingRow(args.arenas, args.rows.srcRank[row], args.which, back,
@@ -102,7 +112,7 @@ struct ReturnPlan {
   __device__ bool next() {
     do {
       row += numWarps();
-    } while (row < args.numRows && (args.rows.back[row] < 0 || args.rows.next[row] >= 0));
+    } while (row < args.numRows && (args.rows.back[row] < 0 || args.rows.next[row] >= 0 || isPassedOver(args, row)));
     return row < args.numRows;
   }
   __device__ const char* from() const {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "hops.cuh"
+#include "rows.cuh"
 
 namespace kernels {
 
@@ -17,6 +18,24 @@ __global__ void publishHop(const __grid_constant__ HopViewArgs args) {
   for (int place = static_cast<int>(threadIdx.x); place < args.hop.count; place += static_cast<int>(blockDim.x)) {
     const int rank = args.hop.first + place * args.hop.stride;
     if (placeOf(args.hop, args.shape, rank) >= 0) views(args.arenas, args.shape.rank)[rank] = args.view;
+  }
+}
+
+struct GatherArgs {
+  int numRows;
+  /** [numRows] row of `from` that each is. */
+  const int32_t* srcRow;
+  const void* from;
+  void* to;
+  int count;
+};
+
+/** One warp per row of a send buffer. */
+template <class V>
+__global__ void __launch_bounds__(512, 1) gatherRows(const __grid_constant__ GatherArgs args) {
+  for (int row = firstWarp(); row < args.numRows; row += numWarps()) {
+    V* to[BATCH] = {static_cast<V*>(args.to) + static_cast<size_t>(row) * args.count};
+    copyRow(static_cast<const V*>(args.from) + static_cast<size_t>(args.srcRow[row]) * args.count, to, args.count, laneIndex());
   }
 }
 

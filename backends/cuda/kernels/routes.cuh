@@ -149,7 +149,15 @@ struct MergeArgs {
   HopRowsOf rows;
   /** rank, row and (hybrid-ep) slot. */
   SendLists merged;
+  /** The same without the places of hops; null = not wanted. */
+  SendLists local;
 };
+
+__device__ __forceinline__ void putEntry(const SendLists& lists, int at, int rank, int row, int slot) {
+  lists.rank[at] = rank;
+  lists.row[at] = row;
+  if (lists.slot != nullptr) lists.slot[at] = slot;
+}
 
 /** One thread per item: entries of ranks in this process as they are, one per place of a hop; ascending by rank. */
 __global__ void mergeLists(const __grid_constant__ MergeArgs args) {
@@ -157,17 +165,12 @@ __global__ void mergeLists(const __grid_constant__ MergeArgs args) {
   const int nodes = numNodes(shape), own = ownNode(shape), index = shape.rank % shape.ranksPerNode;
   for (int item = firstThread(); item < shape.numTokens; item += numThreads()) {
     const int first = item * shape.width, end = first + shape.width;
-    int to = first;
-    const auto put = [&](int rank, int row, int slot) {
-      args.merged.rank[to] = rank;
-      args.merged.row[to] = row;
-      if (shape.hybrid) args.merged.slot[to] = slot;
-      to++;
-    };
+    int to = first, toLocal = first;
+    const auto put = [&](int rank, int row) { putEntry(args.merged, to++, rank, row, -1); };
     for (int node = 0; node < nodes; node++) {
       if (node != own) {
         const int row = args.rows.rail == nullptr ? -1 : args.rows.rail[static_cast<size_t>(item) * nodes + node];
-        if (row >= 0) put(node * shape.ranksPerNode + index, row, -1);
+        if (row >= 0) put(node * shape.ranksPerNode + index, row);
         continue;
       }
       int entry = first;
@@ -176,16 +179,19 @@ __global__ void mergeLists(const __grid_constant__ MergeArgs args) {
           const int row = args.rows.node == nullptr
                               ? -1
                               : args.rows.node[static_cast<size_t>(item) * shape.ranksPerNode + dst % shape.ranksPerNode];
-          if (row >= 0) put(dst, row, -1);
+          if (row >= 0) put(dst, row);
           continue;
         }
         while (entry < end && args.send.rank[entry] >= 0 && args.send.rank[entry] < dst) entry++;
         for (; entry < end && args.send.rank[entry] == dst; entry++) {
-          put(dst, args.send.row[entry], shape.hybrid ? args.send.slot[entry] : -1);
+          const int slot = shape.hybrid ? args.send.slot[entry] : -1;
+          putEntry(args.merged, to++, dst, args.send.row[entry], slot);
+          if (args.local.rank != nullptr) putEntry(args.local, toLocal++, dst, args.send.row[entry], slot);
         }
       }
     }
-    while (to < end) put(-1, -1, -1);
+    while (to < end) put(-1, -1);
+    while (args.local.rank != nullptr && toLocal < end) putEntry(args.local, toLocal++, -1, -1, -1);
   }
 }
 

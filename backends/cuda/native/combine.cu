@@ -53,7 +53,8 @@ char* ownSums(const Rank& rank, const ArenaLayout& layout, int which) {
   return rank.arena + (which == 0 ? layout.stagingOffset : layout.stagingWeightsOffset);
 }
 
-void returnPlane(Operation& operation, const HandleState& handle, const ArenaLayout& layout, const Plane& plane) {
+void returnPlane(Operation& operation, const HandleState& handle, const ArenaLayout& layout, const Plane& plane,
+                 kernels::Sources sources = kernels::Sources::All) {
   const bool push = !operation.group().pull();
   // A pull reads rows that are alone in place: only hybrid-ep has others.
   if (!push && !handle.hybrid()) return;
@@ -72,6 +73,8 @@ void returnPlane(Operation& operation, const HandleState& handle, const ArenaLay
     args.push = push;
     args.sums = ownSums(rank, layout, plane.which);
     args.bulk = bulkShape(bytes);
+    args.sources = sources;
+    args.ranksPerNode = handle.meta.ranks_per_node;
     // Bulk copies save SMs where rows cross a link. Within a device a launch of their own only delays the sums.
     const bool bulk = push && bulkFits(rank, bytes) && !(handle.hybrid() && operation.group().onOneDevice());
     args.skipSingle = bulk || !push;
@@ -133,58 +136,88 @@ void returnPart(Operation& operation, const ArenaLayout& layout, const Plane& pl
 }
 
 /** The sums of other processes go back to where their rows came from, into the staging place that each hop's place has there. */
-void returnOverNetwork(Operation& operation, const HandleState& handle, const ArenaLayout& layout, const Plane& plane) {
-  Group& group = operation.group();
-  Network& network = *group.network;
-  const size_t bytes = rowBytes((*plane.input)[0].columns, (*plane.input)[0].dtype);
-  // What a relay received in dispatch it sends now: the buffers change places.
-  const PlaneBuffers buffers = makeBuffers(group, handle, bytes);
-  const auto send = [&](HopKind kind, int part, const char* sums, const char* phase) {
+class NetworkReturn {
+ public:
+  NetworkReturn(Operation& operation, const HandleState& handle, const ArenaLayout& layout, const Plane& plane)
+      : operation_(operation), handle_(handle), layout_(layout), plane_(plane),
+        bytes_(rowBytes((*plane.input)[0].columns, (*plane.input)[0].dtype)),
+        // What a relay received in dispatch it sends now: the buffers change places.
+        buffers_(makeBuffers(operation.group(), handle, bytes_)) {}
+
+  size_t rowBytesEach() const { return bytes_; }
+
+  /** Sums one part of what came by a hop and sends it back. */
+  void send(HopKind kind, int part) {
     const auto k = static_cast<size_t>(kind);
-    operation.phase(sums, [&](size_t local, Rank& rank) {
-      const HandleHop& hop = handle.ranks[local].network->hop(kind);
+    const char* phases[2][2] = {{"network sums", "network weights"}, {"node sums", "node weights"}};
+    Group& group = operation_.group();
+    operation_.phase(kind == HopKind::Rail ? "relay sums" : "node relay sums", [&](size_t local, Rank& rank) {
+      const HandleHop& hop = handle_.ranks[local].network->hop(kind);
       for (size_t place = 0; place < hop.received.numPlaces(); place++) {
         const HopRows::Part rows = hop.received.part(place, part);
         if (rows.rows == 0) continue;
-        reduceRelay(operation, handle, layout, plane, local, rank, hop.firstItem + rows.first, rows.rows,
-                    buffers.receive[k][local].data() + static_cast<size_t>(rows.first) * bytes);
+        reduceRelay(operation_, handle_, layout_, plane_, local, rank, hop.firstItem + rows.first, rows.rows,
+                    buffers_.receive[k][local].data() + static_cast<size_t>(rows.first) * bytes_);
       }
     });
     for (size_t local = 0; local < group.numLocal(); local++) {
-      const HandleHop& hop = handle.ranks[local].network->hop(kind);
-      network.exchange(operation, kind, local, phase, part, {buffers.receive[k][local].data(), &hop.received},
-                       {buffers.send[k][local].data(), &hop.sent}, bytes);
+      const HandleHop& hop = handle_.ranks[local].network->hop(kind);
+      group.network->exchange(operation_, kind, local, phases[k][plane_.which], part, {buffers_.receive[k][local].data(), &hop.received},
+                              {buffers_.send[k][local].data(), &hop.sent}, bytes_, plane_.which);
+      if (kind != HopKind::Rail || part != 0) continue;
+      if (plane_.which == 0) group.network->sent[local].rows_combined += hop.received.total;
+      group.network->sent[local].row_bytes += hop.received.total * static_cast<int64_t>(bytes_);
     }
-  };
-  const auto arrive = [&](HopKind kind, int part) {
+  }
+
+  /** What came back goes to its staging places. */
+  void arrive(HopKind kind, int part) {
     const auto k = static_cast<size_t>(kind);
-    operation.phase(kind == HopKind::Rail ? "network return" : "node return", [&](size_t local, Rank& rank) {
-      const HandleHop& hop = handle.ranks[local].network->hop(kind);
-      network.arrive(kind, local, part);
+    operation_.phase(kind == HopKind::Rail ? "network return" : "node return", [&](size_t local, Rank& rank) {
+      const HandleHop& hop = handle_.ranks[local].network->hop(kind);
+      operation_.group().network->arrive(kind, local, part, plane_.which);
       for (size_t place = 0; place < hop.sent.numPlaces(); place++) {
         const HopRows::Part rows = hop.sent.part(place, part);
-        if (rows.rows > 0) returnPart(operation, layout, plane, hop, local, rank, rows, buffers.send[k][local].data());
+        if (rows.rows > 0) returnPart(operation_, layout_, plane_, hop, local, rank, rows, buffers_.send[k][local].data());
       }
     });
-  };
-  const char* nodePhase = plane.which == 0 ? "node sums" : "node weights";
-  const char* railPhase = plane.which == 0 ? "network sums" : "network weights";
-  // What the rail waits for goes first.
-  if (network.has(HopKind::Node)) {
-    send(HopKind::Node, 1, "node relay sums", nodePhase);
-    send(HopKind::Node, 0, "node relay sums", nodePhase);
-    arrive(HopKind::Node, 1);
   }
-  for (int part = 0; network.has(HopKind::Rail) && part < HopRows::RAIL_PARTS; part++) {
-    send(HopKind::Rail, part, "relay sums", railPhase);
+
+ private:
+  Operation& operation_;
+  const HandleState& handle_;
+  const ArenaLayout& layout_;
+  const Plane& plane_;
+  size_t bytes_;
+  PlaneBuffers buffers_;
+};
+
+/** Returns over several processes: rows of other nodes' sources first, the rest while those sums are on their way. */
+void returnAll(Operation& operation, const std::shared_ptr<HandleState>& handle, const ArenaLayout& layout,
+               const std::vector<Plane>& planes) {
+  Network& network = *operation.group().network;
+  const bool rail = network.has(HopKind::Rail), node = network.has(HopKind::Node);
+  std::vector<NetworkReturn> returns;
+  for (const Plane& plane : planes) returns.emplace_back(operation, *handle, layout, plane);
+  if (rail) {
+    for (const Plane& plane : planes) returnPlane(operation, *handle, layout, plane, kernels::Sources::OtherNodes);
+    operation.barrier("relayed");
+    for (NetworkReturn& one : returns) {
+      if (node) one.send(HopKind::Node, 1);
+      if (node) one.arrive(HopKind::Node, 1);
+      for (int part = 0; part < HopRows::RAIL_PARTS; part++) one.send(HopKind::Rail, part);
+    }
   }
-  if (network.has(HopKind::Node)) arrive(HopKind::Node, 0);
-  for (int part = 0; network.has(HopKind::Rail) && part < HopRows::RAIL_PARTS; part++) arrive(HopKind::Rail, part);
-  for (size_t local = 0; local < group.numLocal(); local++) {
-    const int64_t rows = handle.ranks[local].network->hop(HopKind::Rail).received.total;
-    if (plane.which == 0) network.sent[local].rows_combined += rows;
-    network.sent[local].row_bytes += rows * static_cast<int64_t>(bytes);
+  for (const Plane& plane : planes) returnPlane(operation, *handle, layout, plane, kernels::Sources::OwnNode);
+  operation.barrier("returned");
+  for (NetworkReturn& one : returns) {
+    if (node) one.send(HopKind::Node, 0);
+    if (node) one.arrive(HopKind::Node, 0);
+    for (int part = 0; rail && part < HopRows::RAIL_PARTS; part++) one.arrive(HopKind::Rail, part);
   }
+  size_t linkBytes = 0;
+  for (const NetworkReturn& one : returns) linkBytes += one.rowBytesEach();
+  network.useLinks(handle, linkBytes, false);
 }
 
 void reducePlane(Operation& operation, const HandleState& handle, const ArenaLayout& layout, const Plane& plane,
@@ -198,7 +231,7 @@ void reducePlane(Operation& operation, const HandleState& handle, const ArenaLay
     kernels::ReduceArgs args = {};
     args.shape = handle.shape(local);
     args.arenas = operation.group().arenas(local, layout);
-    args.send = pushLists(own);
+    args.send = sumLists(own);
     args.groups = handle.groups();
     args.which = plane.which;
     args.push = !operation.group().pull();
@@ -318,15 +351,11 @@ void combine(Group& group, const fa2a_combine_request& request, fa2a_combine_res
       return view;
     });
   }
-  for (const Plane& plane : planes) returnPlane(operation, *handle, layout, plane);
-  operation.barrier("returned");
   if (group.network != nullptr) {
-    size_t linkBytes = 0;
-    for (const Plane& plane : planes) {
-      returnOverNetwork(operation, *handle, layout, plane);
-      linkBytes += rowBytes((*plane.input)[0].columns, (*plane.input)[0].dtype);
-    }
-    group.network->useLinks(handle, linkBytes, false);
+    returnAll(operation, handle, layout, planes);
+  } else {
+    for (const Plane& plane : planes) returnPlane(operation, *handle, layout, plane);
+    operation.barrier("returned");
   }
   for (const Plane& plane : planes) reducePlane(operation, *handle, layout, plane, inputs);
   if (!probs.empty() && group.network != nullptr) {

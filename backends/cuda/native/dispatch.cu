@@ -318,23 +318,28 @@ void dispatch(Group& group, const fa2a_dispatch_request& request, fa2a_dispatch_
     bring(operation, inputs.x);
     bring(operation, inputs.scales);
   }
-  pushPlane(operation, *handle, layout, inputs.x, 0);
-  if (outputs[0].scales != nullptr) pushPlane(operation, *handle, layout, inputs.scales, 1);
+  const bool scales = outputs[0].scales != nullptr;
   if (network) {
-    forwardPlane(operation, *handle, layout, rowBuffers, inputs.x, 0);
-    if (outputs[0].scales != nullptr) forwardPlane(operation, *handle, layout, scaleBuffers, inputs.scales, 1);
+    sendRows(operation, *handle, rowBuffers, inputs.x, 0);
+    if (scales) sendRows(operation, *handle, scaleBuffers, inputs.scales, 1);
+  }
+  pushPlane(operation, *handle, layout, inputs.x, 0);
+  if (scales) pushPlane(operation, *handle, layout, inputs.scales, 1);
+  if (network) {
+    relayRows(operation, *handle, layout, rowBuffers, inputs.x, 0);
+    if (scales) relayRows(operation, *handle, layout, scaleBuffers, inputs.scales, 1);
   }
   operation.barrier("arrived");
   // Exact fused outputs have no row that is not pushed.
   if (handle->hybrid() || fixedRows) {
     fillPlane(operation, *handle, outputs, 0);
-    if (outputs[0].scales != nullptr) fillPlane(operation, *handle, outputs, 1);
+    if (scales) fillPlane(operation, *handle, outputs, 1);
   }
   if (newRouting && !handle->hybrid() && fixedRows) countKept(operation, *handle, outputs);
   if (network && newRouting) countLinks(operation, *handle);
   if (newRouting && (fixedRows || network)) fetchReports(operation, *handle);
   if (network) {
-    const size_t scaleBytes = outputs[0].scales == nullptr ? 0 : rowBytes(inputs.scales[0].columns, FA2A_FP32);
+    const size_t scaleBytes = !scales ? 0 : rowBytes(inputs.scales[0].columns, FA2A_FP32);
     group.network->useLinks(handle, rowBytes(inputs.x[0].columns, inputs.x[0].dtype) + scaleBytes, true);
   }
   const auto event = operation.finish(newRouting ? handle : nullptr);

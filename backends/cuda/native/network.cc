@@ -70,7 +70,9 @@ void Network::open(HopKind kind, const uint8_t* ids, bool ofNode) {
     OnDevice on(rank.device);
     check(cudaStreamCreateWithFlags(&rail.stream, cudaStreamNonBlocking), "cudaStreamCreate", rank.rank);
     rail.ready = Event(rank.device, false);
-    for (Event& event : rail.arrived) event = Event(rank.device, false);
+    for (auto& plane : rail.arrived) {
+      for (Event& event : plane) event = Event(rank.device, false);
+    }
     const int32_t which = ofNode ? rank.rank / group_.ranksPerNode() : rank.rank % group_.ranksPerNode();
     nccl::UniqueId id;
     std::memcpy(&id, ids + int64_t{which} * FA2A_NETWORK_ID_BYTES, sizeof id);
@@ -161,7 +163,7 @@ void Network::gather(Operation& operation, HopKind kind, size_t local, char* tab
 }
 
 void Network::exchange(Operation& operation, HopKind kind, size_t local, const char* phase, int part, const RowBuffer& from,
-                       const RowBuffer& to, size_t rowBytes) {
+                       const RowBuffer& to, size_t rowBytes, int plane) {
   const std::lock_guard lock(mutex_);
   Rank& rank = *group_.ranks[local];
   Rail& rail = this->rail(kind, local);
@@ -211,13 +213,14 @@ void Network::exchange(Operation& operation, HopKind kind, size_t local, const c
   } else {
     grouped(1, hop.count, -1);
   }
-  rail.arrived[std::max(0, part)].record(rail.stream);
+  rail.arrived[plane][std::max(0, part)].record(rail.stream);
 }
 
-void Network::arrive(HopKind kind, size_t local, int part) {
+void Network::arrive(HopKind kind, size_t local, int part, int plane) {
   Rank& rank = *group_.ranks[local];
   OnDevice on(rank.device);
-  check(cudaStreamWaitEvent(rank.comm, rail(kind, local).arrived[std::max(0, part)].get(), 0), "cudaStreamWaitEvent", rank.rank);
+  const Event& arrived = rail(kind, local).arrived[plane][std::max(0, part)];
+  check(cudaStreamWaitEvent(rank.comm, arrived.get(), 0), "cudaStreamWaitEvent", rank.rank);
 }
 
 std::string Network::failure() {

@@ -76,6 +76,8 @@ struct RankNetwork {
   kernels::SendLists relayed = {};
   /** [tokens + relayed, width]: lists with one entry per place of a hop. */
   kernels::SendLists merged = {};
+  /** [tokens, width]: the ranks in this process alone. */
+  kernels::SendLists local = {};
 
   HandleHop& hop(HopKind kind) { return hops[static_cast<size_t>(kind)]; }
   const HandleHop& hop(HopKind kind) const { return hops[static_cast<size_t>(kind)]; }
@@ -101,9 +103,9 @@ class Network {
   void gather(Operation& operation, HopKind kind, size_t local, char* table, size_t bytes);
   /** Sends and receives one part on the hop's stream, after what the comm stream holds now. */
   void exchange(Operation& operation, HopKind kind, size_t local, const char* phase, int part, const RowBuffer& from,
-                const RowBuffer& to, size_t rowBytes);
+                const RowBuffer& to, size_t rowBytes, int plane = 0);
   /** The comm stream waits for the part. */
-  void arrive(HopKind kind, size_t local, int part);
+  void arrive(HopKind kind, size_t local, int part, int plane = 0);
 
   /** What went wrong with the communicators; empty: nothing. */
   std::string failure();
@@ -133,7 +135,8 @@ class Network {
     nccl::Comm comm = nullptr;
     cudaStream_t stream = nullptr;
     Event ready;
-    Event arrived[HopRows::RAIL_PARTS];
+    /** Per plane and part. */
+    Event arrived[2][HopRows::RAIL_PARTS];
   };
   struct Step {
     std::string phase;
@@ -200,13 +203,18 @@ PlaneBuffers makeBuffers(Group& group, const HandleState& handle, size_t rowByte
 /** Makes the send buffers the memory of the ranks behind each hop. */
 void publishHops(Operation& operation, const HandleState& handle, const ArenaLayout& layout, const PlaneBuffers& rows,
                  const PlaneBuffers& scales);
-/** Sends the rows of a plane and relays what comes. */
-void forwardPlane(Operation& operation, const HandleState& handle, const ArenaLayout& layout, const PlaneBuffers& buffers,
-                  const std::vector<Input>& input, int plane);
+/** Sends the rows of a plane that hops bring from here, part by part: the first part's copy is all that comes before. */
+void sendRows(Operation& operation, const HandleState& handle, const PlaneBuffers& buffers, const std::vector<Input>& input,
+              int plane);
+/** Copies on what comes. */
+void relayRows(Operation& operation, const HandleState& handle, const ArenaLayout& layout, const PlaneBuffers& buffers,
+               const std::vector<Input>& input, int plane);
 /** Hybrid-ep: combined probs, of ranks in this process and in others. */
 void combineProbs(Operation& operation, const HandleState& handle, const ArenaLayout& layout,
                   const std::vector<std::shared_ptr<Tensor>>& out);
-/** Lists that a rank pushes along and sums by: one entry per place of a hop, where there are. */
+/** Lists that a rank sums by: one entry per place of a hop, where there are. */
+const kernels::SendLists& sumLists(const RankHandleState& own);
+/** Lists that a rank pushes its tokens along: ranks in this process. */
 const kernels::SendLists& pushLists(const RankHandleState& own);
 /** The lists from an item on. */
 kernels::SendLists listsFrom(const kernels::SendLists& lists, int64_t item, int32_t width);

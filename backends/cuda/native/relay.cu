@@ -14,14 +14,36 @@ constexpr unsigned THREADS = 256;
 
 size_t indexOf(HopKind kind) { return static_cast<size_t>(kind); }
 
-void sendPart(Operation& operation, const HandleState& handle, const PlaneBuffers& buffers, HopKind kind, const char* phase,
-              int part, size_t bytes) {
+void sendPart(Operation& operation, const HandleState& handle, const PlaneBuffers& buffers, HopKind kind, int part, int plane,
+              size_t bytes) {
   Group& group = operation.group();
+  const char* phases[2][2] = {{"network rows", "network scales"}, {"node rows", "node scales"}};
   for (size_t local = 0; local < group.numLocal(); local++) {
     const HandleHop& hop = handle.ranks[local].network->hop(kind);
-    group.network->exchange(operation, kind, local, phase, part, {buffers.send[indexOf(kind)][local].data(), &hop.sent},
-                            {buffers.receive[indexOf(kind)][local].data(), &hop.received}, bytes);
+    group.network->exchange(operation, kind, local, phases[indexOf(kind)][plane], part,
+                            {buffers.send[indexOf(kind)][local].data(), &hop.sent},
+                            {buffers.receive[indexOf(kind)][local].data(), &hop.received}, bytes, plane);
   }
+}
+
+/** Copies the tokens' rows of one part into the send buffer. */
+void fillPart(Operation& operation, const HandleState& handle, const PlaneBuffers& buffers, HopKind kind,
+              const std::vector<Input>& input, int part, int plane, size_t bytes) {
+  operation.phase(plane == 0 ? "pack" : "pack scales", [&](size_t local, Rank& rank) {
+    const HandleHop& hop = handle.ranks[local].network->hop(kind);
+    for (size_t place = 0; place < hop.sent.numPlaces(); place++) {
+      const HopRows::Part rows = hop.sent.part(place, part);
+      if (rows.rows == 0) continue;
+      byWidth(bytes, [&](auto word) {
+        using V = decltype(word);
+        const kernels::GatherArgs args = {static_cast<int>(rows.rows), hop.sentRows.srcToken + rows.first, input[local].data,
+                                          buffers.send[indexOf(kind)][local].data() + static_cast<size_t>(rows.first) * bytes,
+                                          static_cast<int>(bytes / sizeof(V))};
+        const unsigned blocks = operation.blocks(Work::Dispatch, rank, (rows.rows + ROW_WARPS - 1) / ROW_WARPS);
+        launch("gatherRows", kernels::gatherRows<V>, blocks, 32 * ROW_WARPS, 0, rank.comm, args);
+      });
+    }
+  });
 }
 
 /** Pushes the rows of one part that came by a hop to where they go from here. */
@@ -29,7 +51,7 @@ void pushPart(Operation& operation, const HandleState& handle, const ArenaLayout
               HopKind kind, size_t local, Rank& rank, int part, int plane, size_t bytes) {
   const RankNetwork& net = *handle.ranks[local].network;
   const HandleHop& hop = net.hop(kind);
-  operation.group().network->arrive(kind, local, part);
+  operation.group().network->arrive(kind, local, part, plane);
   for (size_t place = 0; place < hop.received.numPlaces(); place++) {
     const HopRows::Part rows = hop.received.part(place, part);
     if (rows.rows == 0) continue;
@@ -77,28 +99,36 @@ void publishHops(Operation& operation, const HandleState& handle, const ArenaLay
   });
 }
 
-void forwardPlane(Operation& operation, const HandleState& handle, const ArenaLayout& layout, const PlaneBuffers& buffers,
-                  const std::vector<Input>& input, int plane) {
-  if (input.empty()) return;
-  Group& group = operation.group();
-  Network& network = *group.network;
+void sendRows(Operation& operation, const HandleState& handle, const PlaneBuffers& buffers, const std::vector<Input>& input,
+              int plane) {
+  Network& network = *operation.group().network;
   const size_t bytes = rowBytes(input[0].columns, input[0].dtype);
-  // What stays in the node may go at once; what is relayed there, when all parts of the rail have come.
-  const bool rail = network.has(HopKind::Rail), node = network.has(HopKind::Node);
-  if (node) sendPart(operation, handle, buffers, HopKind::Node, plane == 0 ? "node rows" : "node scales", 0, bytes);
-  for (int part = 0; rail && part < HopRows::RAIL_PARTS; part++) {
-    sendPart(operation, handle, buffers, HopKind::Rail, plane == 0 ? "network rows" : "network scales", part, bytes);
+  const auto send = [&](HopKind kind, int part) {
+    fillPart(operation, handle, buffers, kind, input, part, plane, bytes);
+    sendPart(operation, handle, buffers, kind, part, plane, bytes);
+  };
+  const int parts = network.has(HopKind::Rail) ? HopRows::RAIL_PARTS : 1;
+  for (int part = 0; part < parts; part++) {
+    if (network.has(HopKind::Rail)) send(HopKind::Rail, part);
+    // What stays in the node goes at once; what is relayed there, when all parts of the rail have come.
+    if (part == 0 && network.has(HopKind::Node)) send(HopKind::Node, 0);
   }
+}
+
+void relayRows(Operation& operation, const HandleState& handle, const ArenaLayout& layout, const PlaneBuffers& buffers,
+               const std::vector<Input>& input, int plane) {
+  Network& network = *operation.group().network;
+  const size_t bytes = rowBytes(input[0].columns, input[0].dtype);
   operation.phase(plane == 0 ? "relay" : "relay scales", [&](size_t local, Rank& rank) {
-    for (int part = 0; rail && part < HopRows::RAIL_PARTS; part++) {
+    for (int part = 0; network.has(HopKind::Rail) && part < HopRows::RAIL_PARTS; part++) {
       pushPart(operation, handle, layout, buffers, HopKind::Rail, local, rank, part, plane, bytes);
     }
     const int64_t rows = handle.ranks[local].network->hop(HopKind::Rail).sent.total;
     if (plane == 0) network.sent[local].rows_dispatched += rows;
     network.sent[local].row_bytes += rows * static_cast<int64_t>(bytes);
   });
-  if (!node) return;
-  sendPart(operation, handle, buffers, HopKind::Node, plane == 0 ? "node rows" : "node scales", 1, bytes);
+  if (!network.has(HopKind::Node)) return;
+  sendPart(operation, handle, buffers, HopKind::Node, 1, plane, bytes);
   operation.phase(plane == 0 ? "node relay" : "node relay scales", [&](size_t local, Rank& rank) {
     for (int part = 0; part < 2; part++) {
       pushPart(operation, handle, layout, buffers, HopKind::Node, local, rank, part, plane, bytes);

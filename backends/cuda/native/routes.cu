@@ -46,6 +46,7 @@ size_t carve(RankNetwork& own, const Network& network, const Rank& rank, char* b
   own.relayed = {take(relayed * width), take(relayed * width), hybrid ? take(relayed * width) : nullptr,
                  hybrid ? take(relayed * width) : nullptr};
   own.merged = {take(items * width), take(items * width), nullptr, hybrid ? take(items * width) : nullptr};
+  own.local = {take(numTokens * width), take(numTokens * width), nullptr, hybrid ? take(numTokens * width) : nullptr};
   return used;
 }
 
@@ -160,7 +161,8 @@ void mergeItems(Operation& operation, const HandleState& handle, size_t local, R
   const auto merge = [&](int64_t item, int64_t count, const kernels::SendLists& lists) {
     if (count == 0) return;
     const kernels::HopRowsOf rows = {rowsAt(HopKind::Rail, item), rowsAt(HopKind::Node, item), perProcess};
-    const kernels::MergeArgs args = {itemShape(handle, local, count), lists, rows, listsFrom(net.merged, item, width)};
+    const kernels::MergeArgs args = {itemShape(handle, local, count), lists, rows, listsFrom(net.merged, item, width),
+                                     item < own.numTokens ? net.local : kernels::SendLists{}};
     launch("mergeLists", kernels::mergeLists, blocksFor(operation, rank, count), THREADS, 0, rank.comm, args);
   };
   merge(0, own.numTokens, own.send);
@@ -177,8 +179,12 @@ kernels::SendLists listsFrom(const kernels::SendLists& lists, int64_t item, int3
   return {at(lists.rank), at(lists.row), at(lists.expert), at(lists.slot)};
 }
 
-const kernels::SendLists& pushLists(const RankHandleState& own) {
+const kernels::SendLists& sumLists(const RankHandleState& own) {
   return own.network == nullptr ? own.send : own.network->merged;
+}
+
+const kernels::SendLists& pushLists(const RankHandleState& own) {
+  return own.network == nullptr ? own.send : own.network->local;
 }
 
 int64_t relayedRows(const RankHandleState& own) { return own.network == nullptr ? 0 : own.network->numRelayed; }
