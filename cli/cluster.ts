@@ -7,6 +7,8 @@ import { InvalidArgument } from "../core/errors.ts";
 export interface ClusterFlags {
   readonly nodes?: number;
   readonly nodeRank?: number;
+  readonly processesPerNode?: number;
+  readonly localProcess?: number;
   readonly rendezvous?: string;
   readonly bind?: string;
   readonly secretFile?: string;
@@ -19,10 +21,12 @@ export function addClusterOptions(command: Command, whole: (least: number) => (t
   return command
     .option(
       "--nodes <n>",
-      "processes of the group, one per host (default: what torchrun, mpirun or Slurm say)",
+      "hosts of the group, one process on each (default: what torchrun, mpirun or Slurm say)",
       whole(1),
     )
     .option("--node-rank <i>", "which of them this is", whole(0))
+    .option("--processes-per-node <n>", "processes on each host, one per rank (default: 1)", whole(1))
+    .option("--local-process <i>", "which of its host's processes this is (default: 0)", whole(0))
     .option("--rendezvous <host:port>", "where process 0 listens")
     .option("--bind <address>", "process 0: address to listen on (default: the rendezvous host)")
     .option("--secret-file <file>", "file with a secret that every process must know")
@@ -35,7 +39,8 @@ export function addClusterOptions(command: Command, whole: (least: number) => (t
 export function placeOf(flags: ClusterFlags, backend: string): ClusterPlace | null {
   const { nodes, nodeRank, rendezvous } = flags;
   const given = [nodes, nodeRank, rendezvous].filter((value) => value !== undefined).length;
-  if (given === 0) return backend.startsWith("cuda") ? placeFromEnvironment(process.env) : null;
+  const isShared = flags.processesPerNode !== undefined || flags.localProcess !== undefined;
+  if (given === 0 && !isShared) return backend.startsWith("cuda") ? placeFromEnvironment(process.env) : null;
   if (nodes === undefined || nodeRank === undefined || rendezvous === undefined) {
     throw new InvalidArgument({
       name: "nodes",
@@ -52,7 +57,10 @@ export function placeOf(flags: ClusterFlags, backend: string): ClusterPlace | nu
       remedy: "name one of them: only they span processes",
     });
   }
-  return nodes === 1 ? null : placeByHand(nodes, nodeRank, rendezvous);
+  const { processesPerNode = 1, localProcess = 0 } = flags;
+  return nodes * processesPerNode === 1
+    ? null
+    : placeByHand(nodes, nodeRank, rendezvous, processesPerNode, localProcess);
 }
 
 /** `notes`: what a bundle of a failed operation should say of the job. */

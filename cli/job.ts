@@ -1,7 +1,7 @@
 /** What `run` and `verify` work on: routing from a file or a workload, rows from a seed, settings from the options. */
 import { type Command, InvalidArgumentError, Option } from "commander";
 import type { BundleNotes } from "../backends/cuda/bundle.ts";
-import { ranksOfProcess } from "../backends/cuda/link.ts";
+import { ranksPerNodeOf } from "../backends/cuda/link.ts";
 import { BACKEND_NAMES } from "../backends/index.ts";
 import type { DispatchSettings } from "../core/backend.ts";
 import type { RowDType, SumDType } from "../core/dtype/dtype.ts";
@@ -107,7 +107,7 @@ export async function openJob(path: string | undefined, options: JobOptions): Pr
   const routing = path === undefined ? workloadLayers(options) : await fileLayers(path, options);
   const shape = {
     numRanks: options.ranks,
-    ranksPerNode: options.ranksPerNode ?? ranksPerProcess(options),
+    ranksPerNode: options.ranksPerNode ?? ranksPerHost(options),
     numExperts: routing.numExperts,
   };
   checkShape(shape);
@@ -146,10 +146,10 @@ export function seededRows(layer: JobLayer, dtype: RowDType, hidden: number, see
   );
 }
 
-/** A process drives one node: its share of the ranks. */
-function ranksPerProcess(options: JobOptions): number {
+/** What the processes of one host drive together. */
+function ranksPerHost(options: JobOptions): number {
   const place = placeOf(options, options.backend);
-  return place === null ? options.ranks : ranksOfProcess(place, options.ranks).length;
+  return place === null ? options.ranks : ranksPerNodeOf(place, options.ranks);
 }
 
 type Layers = Pick<Job, "source" | "topk" | "maxTokens" | "layers" | "layer" | "close"> & {

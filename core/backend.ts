@@ -140,6 +140,8 @@ export interface Phase {
   readonly durationUs: number;
   /** Waiting for others, as opposed to moving data. */
   readonly waiting?: boolean;
+  /** The rank whose arrival or data is awaited; absent: none in particular. */
+  readonly srcRank?: number;
 }
 
 export interface Group {

@@ -47,14 +47,31 @@ export function describeProblem(problem: Problem): string {
   return `${problem.name}: expected ${problem.expected}, received ${problem.received}${where && ` at ${where}`}; ${problem.remedy}`;
 }
 
+/** What one rank was waiting for when an operation over several processes failed: a row of the table rank x source rank. */
+export interface Wait {
+  readonly rank: number;
+  /** The rank whose arrival or data is awaited. */
+  readonly srcRank: number;
+  readonly phase: string;
+  readonly expected: string;
+  readonly received: string;
+}
+
+export interface ErrorDetails extends ErrorOptions {
+  readonly waits?: readonly Wait[];
+}
+
 export class FusedA2AError extends Error {
   readonly code: ErrorCode;
   readonly problem: Problem | undefined;
+  /** Timeout and BackendFailure of a group over several processes: who waited for whom, in which phase, for what. */
+  readonly waits?: readonly Wait[];
 
-  constructor(code: ErrorCode, problem: Problem | string, options?: ErrorOptions) {
+  constructor(code: ErrorCode, problem: Problem | string, options?: ErrorDetails) {
     super(typeof problem === "string" ? problem : describeProblem(problem), options);
     this.code = code;
     this.problem = typeof problem === "string" ? undefined : problem;
+    if (options?.waits !== undefined && options.waits.length > 0) this.waits = options.waits;
     this.name = new.target.name;
   }
 }
@@ -89,7 +106,7 @@ export class OutOfMemory extends FusedA2AError {
 
 /** A kernel, worker or device failed; the group may be unusable afterwards. */
 export class BackendFailure extends FusedA2AError {
-  constructor(problem: Problem | string, options?: ErrorOptions) {
+  constructor(problem: Problem | string, options?: ErrorDetails) {
     super("BACKEND_FAILURE", problem, options);
   }
 }
@@ -101,9 +118,9 @@ export class ContractMismatch extends FusedA2AError {
   }
 }
 
-/** A deadline passed; the message holds the table of who waited for whom. */
+/** A deadline passed; `waits` is the table of who waited for whom. */
 export class Timeout extends FusedA2AError {
-  constructor(message: Problem | string, options?: ErrorOptions) {
+  constructor(message: Problem | string, options?: ErrorDetails) {
     super("TIMEOUT", message, options);
   }
 }

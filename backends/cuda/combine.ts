@@ -3,7 +3,16 @@ import { nowUs } from "../../core/clock.ts";
 import { checkCombine, checkOut } from "../../core/functions/validate.ts";
 import type { AnyTensor } from "../../core/tensor.ts";
 import type { Contract } from "./cluster/index.ts";
-import { bringHandle, type Context, checkedHandle, localiseHandle, type Prepared, together } from "./context.ts";
+import {
+  bringHandle,
+  type Context,
+  checkedHandle,
+  deliver,
+  localiseHandle,
+  type Prepared,
+  settingsContract,
+  together,
+} from "./context.ts";
 import { deviceEvent, hostEvent, nativeStream, phasesOf } from "./event.ts";
 import { isResident, localise, nativeArrays, refsOf, standIns } from "./inputs.ts";
 import type { NativeCombineInto } from "./native.ts";
@@ -61,7 +70,10 @@ export async function prepareCombine(
     bias1: bias[1] ? nativeArrays(bias[1]) : null,
     into: request.into === undefined ? null : intoOf(owner, request.into),
   };
-  const contract = combineContract(request, x, topkWeights, probs);
+  const contract = {
+    ...combineContract(request, x, topkWeights, probs),
+    ...(context.link === null ? {} : { handle: context.link.origin(handle) }),
+  };
   const { made, waits } = await together(context, contract, calledUs, () => addon.combine(group, native));
   const resident = x.some((value) => isResident(owner, value));
   const delivery = new Delivery(owner, resident, made.event, request);
@@ -75,7 +87,7 @@ export async function prepareCombine(
     ],
   };
   return {
-    work: () => delivery.run(),
+    work: () => deliver(context, delivery),
     result: (done) => ({
       ...outputs,
       event: delivery.touchesHost ? hostEvent(addon, made.event, done) : deviceEvent(addon, made.event),
@@ -90,14 +102,12 @@ function combineContract(
   topkWeights: readonly AnyTensor[] | null,
   probs: readonly AnyTensor[] | null,
 ): Contract {
-  const { kind, numExperts, topk } = handle.meta;
   return {
     operation: "combine",
-    style: kind,
+    style: handle.meta.kind,
     dtype: x[0].dtype,
     hidden: x[0].shape[1],
-    experts: numExperts,
-    topk,
+    ...settingsContract(handle.meta),
     weightColumns: topkWeights === null ? 0 : topkWeights[0].shape[1],
     probs: probs === null ? 0 : 1,
   };

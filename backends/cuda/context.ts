@@ -1,11 +1,14 @@
 import type { Group, Phase } from "../../core/backend.ts";
+import { nowUs } from "../../core/clock.ts";
 import { InvalidArgument } from "../../core/errors.ts";
-import type { Handle } from "../../core/handle/handle.ts";
+import { checkHandleData } from "../../core/handle/check.ts";
+import type { Handle, HandleMeta } from "../../core/handle/handle.ts";
 import type { Contract } from "./cluster/index.ts";
 import { native } from "./errors.ts";
 import { CudaHandle, sizesOnly, uploadHandle } from "./handle.ts";
 import type { ClusterLink } from "./link.ts";
 import type { NativeGroup } from "./native.ts";
+import type { Delivery } from "./outputs.ts";
 import type { TensorOwner } from "./tensor.ts";
 
 /** What the operations share: the group as core sees it, the library's group, and handles brought to it. */
@@ -22,17 +25,23 @@ export interface Context {
 
 /**
  * Calls the library once the other processes, if there are any, are about to do the same. Returns what the call returned
- * and the wait for them.
+ * and the wait for them. `step`: a part of the present call, which agrees once more.
  */
 export async function together<T>(
-  { link, self }: Context,
+  { link }: Context,
   contract: Contract,
   calledUs: number,
   call: () => Promise<T>,
+  step = false,
 ): Promise<{ made: T; waits: Phase[] }> {
   if (link === null) return { made: await call(), waits: [] };
-  const waits = await link.agree(contract, self.localRanks, calledUs);
+  const waits = await link.agree(contract, calledUs, step);
   return { made: await link.run(() => native(call)), waits };
+}
+
+/** Brings outputs to the host, which may wait for other processes as well. */
+export function deliver({ link }: Context, delivery: Delivery): Promise<void> {
+  return link === null ? delivery.run() : link.run(() => native(() => delivery.run()));
 }
 
 /** What one operation has enqueued: `work` brings outputs to the host, `result` makes the caller's value. */
@@ -61,9 +70,30 @@ export async function localiseHandle(context: Context, handle: Handle): Promise<
 export async function bringHandle(context: Context, handle: Handle): Promise<CudaHandle> {
   const own = ownHandle(context, handle) ?? context.uploaded.get(handle);
   if (own !== undefined) return own;
-  const made = await uploadHandle(context.owner, context.group, await handle.data());
+  const data = await handle.data();
+  checkHandleData(data);
+  const upload = () => uploadHandle(context.owner, context.group, data);
+  const { made } = await together(context, uploadContract(handle), nowUs(), upload, true);
+  context.link?.made(made);
   context.uploaded.set(handle, made);
   return made;
+}
+
+/** What every process must have the same in a handle. */
+function uploadContract({ meta }: Handle): Contract {
+  return { operation: "handle upload", style: meta.kind, ...settingsContract(meta) };
+}
+
+/** The fields of a handle that every process must have the same. */
+export function settingsContract(meta: HandleMeta): Contract {
+  return {
+    experts: meta.numExperts,
+    topk: meta.topk,
+    expertAlignment: meta.expertAlignment,
+    numWorstTokens: meta.numWorstTokens,
+    padMultiple: meta.padMultiple,
+    numPermutedTokens: meta.numPermutedTokens ?? -1,
+  };
 }
 
 /** The handle of an earlier dispatch of this group. Throws InvalidArgument for any other. */

@@ -1,21 +1,24 @@
 import type { DispatchRequest, DispatchResult, RoutingInput } from "../../core/backend.ts";
 import { nowUs } from "../../core/clock.ts";
 import { checkDispatch, checkOut } from "../../core/functions/validate.ts";
+import type { Handle } from "../../core/handle/handle.ts";
 import type { AnyTensor } from "../../core/tensor.ts";
 import type { Contract } from "./cluster/index.ts";
 import {
   bringHandle,
   type Context,
   checkedHandle,
+  deliver,
   localiseHandle,
   type Prepared,
   requireOwnHandle,
+  settingsContract,
   together,
 } from "./context.ts";
 import { deviceEvent, hostEvent, nativeStream, phasesOf } from "./event.ts";
-import { makeHandle } from "./handle.ts";
+import { type CudaHandle, makeHandle, type RankSizes } from "./handle.ts";
 import { isResident, localise, localiseRouting, nativeArrays, refsOf, standIns } from "./inputs.ts";
-import type { NativeArrays, NativeDispatchInto, NativeDispatchRequest } from "./native.ts";
+import type { NativeDispatchInto, NativeDispatchRequest, NativeHandle } from "./native.ts";
 import { Delivery, freeAll } from "./outputs.ts";
 import { prepareRouting } from "./routing.ts";
 
@@ -55,7 +58,7 @@ export async function prepareDispatch(
   const { addon } = owner;
   const stream = await nativeStream(addon, request);
   const numExperts = request.settings?.numExperts ?? 0;
-  const routing = given === null ? undefined : await prepareRouting(context, given, request.kind, numExperts);
+  const routing = given === null ? undefined : await prepareRouting(context, given, request.kind, numExperts, true);
   const { settings } = await checkDispatch(self, {
     ...request,
     x: standIns(x),
@@ -81,7 +84,10 @@ export async function prepareDispatch(
     numPermutedTokens: settings?.numPermutedTokens ?? -1,
     into: request.into === undefined ? null : intoOf(context, request.into),
   };
-  const contract = dispatchContract(request, x, scales, native);
+  const contract = {
+    ...dispatchContract(request, x, scales, native, arrays?.topk ?? 0),
+    ...(handle === undefined || context.link === null ? {} : { handle: context.link.origin(handle) }),
+  };
   const { made, waits } = await together(context, contract, calledUs, () => addon.dispatch(group, native)).finally(() =>
     arrays?.free(),
   );
@@ -101,14 +107,14 @@ export async function prepareDispatch(
     topkIdx: made.topkIdx && delivery.put(made.topkIdx),
     topkWeights: made.topkWeights && delivery.put(made.topkWeights),
     probs: made.probs && delivery.put(made.probs, true),
-    handle: request.handle ?? makeHandle(owner, made.handle, self.localRanks, sizes),
+    handle: request.handle ?? newHandle(context, made.handle, sizes),
     phases: [
       ...waits,
       ...(context.recordTimings && !stream.asyncFinish ? await phasesOf(addon, made.event, calledUs) : []),
     ],
   };
   return {
-    work: () => delivery.run(),
+    work: () => deliver(context, delivery),
     result: (done) => ({
       ...outputs,
       event: delivery.touchesHost ? hostEvent(addon, made.event, done) : deviceEvent(addon, made.event),
@@ -122,27 +128,25 @@ function dispatchContract(
   x: readonly AnyTensor[],
   scales: readonly AnyTensor[] | null,
   native: NativeDispatchRequest,
+  topk: number,
 ): Contract {
+  const { numExperts: experts, expertAlignment, numWorstTokens, padMultiple, numPermutedTokens } = native;
+  const settings = { experts, topk, expertAlignment, numWorstTokens, padMultiple, numPermutedTokens };
   return {
     operation: handle === undefined ? "dispatch" : "cached dispatch",
     style: kind,
     dtype: x[0].dtype,
     hidden: x[0].shape[1],
     scaleColumns: scales === null ? 0 : scales[0].shape[1],
-    experts: handle?.meta.numExperts ?? native.numExperts,
-    topk: handle?.meta.topk ?? columnsOf(native.topkIdx),
     weights: native.topkWeights === null ? 0 : 1,
-    expertAlignment: native.expertAlignment,
-    numWorstTokens: native.numWorstTokens,
-    padMultiple: native.padMultiple,
-    numPermutedTokens: native.numPermutedTokens,
+    ...(handle === undefined ? settings : settingsContract(handle.meta)),
   };
 }
 
-/** Columns of arrays on the host; those on a device are known to the library alone. */
-function columnsOf(arrays: NativeArrays | null): number {
-  const first = arrays?.[0];
-  return first !== undefined && "columns" in first ? first.columns : 0;
+function newHandle(context: Context, ref: NativeHandle, sizes: readonly RankSizes[]): Handle {
+  const handle = makeHandle(context.owner, ref, context.self.localRanks, sizes);
+  context.link?.made(handle.native as CudaHandle);
+  return handle;
 }
 
 function intoOf(context: Context, result: DispatchResult): NativeDispatchInto {

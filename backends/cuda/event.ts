@@ -54,11 +54,12 @@ export async function nativeStream(addon: NativeAddon, options: StreamOptions): 
 /** Times of a finished operation on the clock of core/clock.ts: the devices' own, from the moment of the call. */
 export async function phasesOf(addon: NativeAddon, ref: NativeEvent, calledUs: number): Promise<Phase[]> {
   const phases = await addon.eventPhases(ref);
-  return phases.map(({ rank, name, startUs, durationUs, waiting }) => ({
+  return phases.map(({ rank, name, startUs, durationUs, waiting, srcRank }) => ({
     rank,
     name,
     startUs: calledUs + startUs,
     durationUs,
     waiting,
+    ...(srcRank >= 0 ? { srcRank } : {}),
   }));
 }

@@ -7,6 +7,7 @@ import type {
   RowOutputs,
   StreamOptions,
 } from "../../core/backend.ts";
+import { nowUs } from "../../core/clock.ts";
 import type { DType } from "../../core/dtype/dtype.ts";
 import { InvalidArgument } from "../../core/errors.ts";
 import type { EventOverlap } from "../../core/event.ts";
@@ -72,9 +73,9 @@ export class CudaGroup implements Group {
 
   dispatch(request: CudaDispatchRequest): Promise<DispatchResult> {
     const fetched = fetchDispatch(this.#context, request);
-    return this.#enqueue(request, fetched, (inputs) => {
-      const { kind: style, handle, settings } = request;
-      const operation = handle === undefined ? "dispatch" : "cached dispatch";
+    const { kind: style, handle, settings } = request;
+    const operation = handle === undefined ? "dispatch" : "cached dispatch";
+    return this.#collective(operation, request, fetched, (inputs) => {
       const failing = () => ({ operation, style, handle, settings, x: inputs.x, routing: inputs.routing }) as const;
       return keepFailure(this.#context, failing, () => prepareDispatch(this.#context, request, inputs));
     });
@@ -82,7 +83,7 @@ export class CudaGroup implements Group {
 
   combine(request: CudaCombineRequest): Promise<CombineResult> {
     const fetched = fetchCombine(this.#context, request);
-    return this.#enqueue(request, fetched, (inputs) => {
+    return this.#collective("combine", request, fetched, (inputs) => {
       const { handle } = request;
       const failing = () => ({ operation: "combine", style: handle.meta.kind, handle, x: inputs.x }) as const;
       return keepFailure(this.#context, failing, () => prepareCombine(this.#context, request, inputs));
@@ -92,7 +93,7 @@ export class CudaGroup implements Group {
   layout(routing: RoutingInput, numExperts: number): Promise<readonly RankLayout[]> {
     const fetched = localiseRouting(this.#owner, routing, "hybrid-ep");
     return this.#enqueue({}, fetched, async (given) => {
-      const prepared = await prepareRouting(this.#context, given, "hybrid-ep", numExperts);
+      const prepared = await prepareRouting(this.#context, given, "hybrid-ep", numExperts, false);
       const { routings } = await checkRouting(this, prepared.checked, numExperts);
       const numTokens = routings.map((rank) => rank.numTokens);
       return finished(await deviceLayout(this.#context, await prepared.arrays(), numTokens, numExperts));
@@ -152,9 +153,21 @@ export class CudaGroup implements Group {
     void this.#turns.take(() => this.#addon.groupSetNumSms(this.#group, numSms)).catch(() => {});
   }
 
+  /**
+   * One JSON value of every process, by process ([value] when there is one process). Every process calls it, in the order
+   * of the operations; throws ContractMismatch, Timeout and BackendFailure like them.
+   */
+  exchange<T>(name: string, value: T): Promise<T[]> {
+    return this.#collective(`exchange ${name}`, {}, Promise.resolve(), async () =>
+      finished(this.#link === null ? [value] : await this.#link.exchange(name, value)),
+    );
+  }
+
   /** Communication memory of exactly `bytes` per local rank, or what was there when that is more. Throws OutOfMemory. */
   allocateBuffer(bytes: number): Promise<BufferMemory> {
-    return this.#run(async () => {
+    const contract = { operation: "allocate buffer", bytes };
+    return this.#collective(contract.operation, {}, Promise.resolve(), async () => {
+      await this.#link?.agree(contract, nowUs());
       await this.#addon.groupReserve(this.#group, bytes);
       const memory: BufferMemory = {
         bytes,
@@ -164,7 +177,7 @@ export class CudaGroup implements Group {
         },
       };
       this.#buffers.add(memory);
-      return memory;
+      return finished(memory);
     });
   }
 
@@ -256,6 +269,21 @@ export class CudaGroup implements Group {
 
   #run<T>(work: () => Promise<T>): Promise<T> {
     return this.#enqueue({}, Promise.resolve(), async () => finished(await work()));
+  }
+
+  /** An operation that every process calls: one that refuses it tells the others. */
+  #collective<I, T>(
+    operation: string,
+    options: StreamOptions,
+    fetched: Promise<I>,
+    prepare: (inputs: I) => Promise<Prepared<T>>,
+  ): Promise<T> {
+    const link = this.#link;
+    if (link === null) return this.#enqueue(options, fetched, prepare);
+    fetched.catch(() => {});
+    return this.#enqueue(options, Promise.resolve(), () =>
+      link.collective(operation, async () => prepare(await fetched)),
+    );
   }
 
   /** One operation at a time, in the order of the calls; with asyncFinish the caller goes on while outputs travel. */

@@ -1,5 +1,4 @@
 /** Handles whose arrays stay on the devices: sizes are known, arrays come to the host when somebody asks for them. */
-import { checkHandleData } from "../../core/handle/check.ts";
 import { Handle, type HandleData, type HandleMeta, type RankHandle } from "../../core/handle/handle.ts";
 import { native } from "./errors.ts";
 import type { NativeGroup, NativeHandle, NativeHandleMeta, NativeHandleRank, NativeHandleSizes } from "./native.ts";
@@ -87,9 +86,8 @@ export function sizesOnly(handle: Handle, sizes: readonly RankSizes[]): Handle {
   return Handle.of({ meta: handle.meta, ranks });
 }
 
-/** A handle made elsewhere, brought to the devices of `group`. Throws InvalidArgument when its arrays contradict. */
+/** A handle made elsewhere and checked, brought to the devices of `group`. Throws InvalidArgument when its arrays contradict. */
 export async function uploadHandle(owner: TensorOwner, group: NativeGroup, data: HandleData): Promise<CudaHandle> {
-  checkHandleData(data);
   const ranks = data.ranks.map(toNativeRank);
   const ref = await owner.addon.handleUpload(group, metaToNative(data.meta), ranks);
   return new CudaHandle(owner, ref, data.ranks);

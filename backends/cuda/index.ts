@@ -2,14 +2,12 @@
 import type { Backend, Group, GroupOptions } from "../../core/backend.ts";
 import { Unavailable } from "../../core/errors.ts";
 import { checkGroupOptions } from "../../core/functions/validate.ts";
-import { FailureBundles } from "./bundle.ts";
-import { meet } from "./cluster/index.ts";
 import { native } from "./errors.ts";
 import { CudaGroup } from "./group.ts";
-import { ClusterLink, type ClusterOptions, DEFAULT_TIMEOUT_MS, ranksOfProcess } from "./link.ts";
-import { ABI_VERSION, loadAddon } from "./loader.ts";
+import { loadAddon } from "./loader.ts";
 import type { NativeAddon, NativeEmulation } from "./native.ts";
 import { type CudaOptions, checkCudaOptions, nativeGroupOptions } from "./options.ts";
+import { joinGroup } from "./together.ts";
 
 export type { BundleNotes } from "./bundle.ts";
 export { type ClusterPlace, placeByHand, placeFromEnvironment } from "./cluster/index.ts";
@@ -60,7 +58,9 @@ class CudaBackendImpl implements CudaBackend {
     const { emulated, emulation, cluster } = this.#options;
     const settings: NativeEmulation | null = emulated ? { ...emulation } : null;
     const group =
-      cluster === undefined ? await this.#alone(options, settings) : await this.#together(options, settings, cluster);
+      cluster === undefined
+        ? await this.#alone(options, settings)
+        : await joinGroup(this.#addon, options, settings, { ...this.#options, cluster });
     this.#groups.add(group);
     return group;
   }
@@ -69,45 +69,6 @@ class CudaBackendImpl implements CudaBackend {
     const given = nativeGroupOptions(checkGroupOptions(options, this.name), this.#options);
     const made = await native(() => this.#addon.groupCreate(given, settings));
     return new CudaGroup(this.name, this.#addon, made, given);
-  }
-
-  /** Meets the other processes, then makes this process's part of the group. */
-  async #together(
-    options: GroupOptions,
-    settings: NativeEmulation | null,
-    cluster: ClusterOptions,
-  ): Promise<CudaGroup> {
-    const { place, secret, bind, timeoutMs = DEFAULT_TIMEOUT_MS, deadlineMs = DEFAULT_TIMEOUT_MS } = cluster;
-    const localRanks = options.localRanks ?? ranksOfProcess(place, options.numRanks);
-    const checked = checkGroupOptions({ ranksPerNode: localRanks.length, ...options, localRanks });
-    const { numRanks, ranksPerNode } = checked;
-    const meeting = await meet({
-      place,
-      secret,
-      bind,
-      timeoutMs,
-      contract: { backend: this.name, interface: ABI_VERSION, numRanks, ranksPerNode },
-      payload: async () =>
-        Buffer.from(await native(() => this.#addon.networkId(numRanks, ranksPerNode, localRanks.length))).toString(
-          "base64",
-        ),
-    });
-    const given = {
-      ...nativeGroupOptions(checked, { ...this.#options, deadlineMs }),
-      networkId: new Uint8Array(Buffer.from(meeting.payload, "base64")),
-    };
-    const made = await native(() => this.#addon.groupCreate(given, settings)).catch((error) => {
-      for (const channel of meeting.channels.values()) channel.end();
-      throw error;
-    });
-    const link = new ClusterLink(place, meeting, deadlineMs, () => {
-      // What waits for the others ends; the memory goes back. Both may find the group closed already.
-      void native(() => this.#addon.groupAbort(made))
-        .then(() => native(() => this.#addon.groupRelease(made)))
-        .catch(() => {});
-    });
-    if (cluster.bundleDir !== undefined) link.bundles = FailureBundles.of(cluster, meeting.payload);
-    return new CudaGroup(this.name, this.#addon, made, given, link);
   }
 
   async close(): Promise<void> {

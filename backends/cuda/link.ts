@@ -1,10 +1,16 @@
 /** What ties the groups of several processes together: they agree before every operation, and end each other's waits. */
 import type { Phase } from "../../core/backend.ts";
-import { BackendFailure, InvalidArgument, Timeout } from "../../core/errors.ts";
+import { BackendFailure, FusedA2AError, InvalidArgument, Timeout, type Wait } from "../../core/errors.ts";
 import type { BundleNotes, FailureBundles } from "./bundle.ts";
-import { type ClusterPlace, type Contract, ControlPlane, type Meeting } from "./cluster/index.ts";
+import { type ClusterPlace, type Contract, ControlPlane, type Meeting, ranksOfProcess } from "./cluster/index.ts";
 
-export { type ClusterPlace, placeByHand, placeFromEnvironment } from "./cluster/index.ts";
+export {
+  type ClusterPlace,
+  placeByHand,
+  placeFromEnvironment,
+  ranksOfProcess,
+  ranksPerNodeOf,
+} from "./cluster/index.ts";
 
 export interface ClusterOptions {
   /** Which process this is: placeFromEnvironment or placeByHand. */
@@ -30,64 +36,118 @@ export const DEFAULT_TIMEOUT_MS = 60_000;
 /** How long a broken connection may be without a name: the other process's end is noticed on two ways. */
 const NAME_WITHIN_MS = 300;
 
-/** The ranks of one process: blocks of equal size. Throws InvalidArgument when the group does not divide. */
-export function ranksOfProcess({ numProcesses, processRank }: ClusterPlace, numRanks: number): number[] {
-  if (numRanks % numProcesses !== 0) {
-    throw new InvalidArgument({
-      name: "numRanks",
-      expected: `a multiple of the ${numProcesses} processes`,
-      received: `${numRanks}`,
-      remedy: "give every process the same number of ranks",
-    });
-  }
-  const each = numRanks / numProcesses;
-  return Array.from({ length: each }, (_, i) => processRank * each + i);
+/** What a link needs of the group it ties to the others. */
+export interface Linked {
+  readonly numRanks: number;
+  /** Called once when another process is late, stopped or gone: it ends what waits for that process. */
+  readonly abort: () => void;
+  /** What was outstanding when the last operation failed. */
+  readonly waits: () => Promise<readonly Wait[]>;
 }
 
 export class ClusterLink {
   readonly #place: ClusterPlace;
+  readonly #group: Linked;
   readonly #control: ControlPlane;
-  #failure: Error | null = null;
+  /** The number of the operation that made each handle: the same everywhere. */
+  readonly #made = new WeakMap<object, number>();
+  #failure: FusedA2AError | null = null;
+  /** The operation that this process is on its way to: the others wait for it. */
+  #coming: string | null = null;
+  #current = "an operation";
   /** Where failed operations are kept, if anywhere. */
   bundles: FailureBundles | null = null;
 
-  /** `abort` is called once when another process is late, stopped or gone: it ends what waits for that process. */
-  constructor(place: ClusterPlace, meeting: Meeting, deadlineMs: number, abort: () => void) {
+  constructor(place: ClusterPlace, meeting: Meeting, deadlineMs: number, group: Linked) {
     this.#place = place;
-    this.#control = new ControlPlane(place.processRank, place.numProcesses, meeting, deadlineMs);
+    this.#group = group;
+    const { processRank, numProcesses } = place;
+    this.#control = new ControlPlane(processRank, numProcesses, meeting, deadlineMs, (p) => this.#ranksOf(p));
     this.#control.onFailure = (error) => {
       this.#failure = error;
-      abort();
+      group.abort();
     };
   }
 
   /**
-   * Waits until every process is about to do the same. Throws ContractMismatch (the group stays usable), Timeout or
-   * BackendFailure, which name the process. Returns the wait as a phase of each local rank.
+   * One call that every process makes. What ends it before it has agreed is known to this process alone: the others are
+   * told at once, reject theirs with ContractMismatch, and the group goes on.
    */
-  async agree(contract: Contract, localRanks: readonly number[], calledUs: number): Promise<Phase[]> {
-    const arrivals = await this.#control.agree(contract);
-    const durationUs = Math.max(...arrivals) - arrivals[this.#place.processRank];
-    return localRanks.map((rank) => ({ rank, name: "agree", startUs: calledUs, durationUs, waiting: true }));
+  async collective<T>(operation: string, work: () => Promise<T>): Promise<T> {
+    this.#coming = operation;
+    try {
+      return await work();
+    } catch (error) {
+      if (this.#coming !== null) this.#control.refuse(operation, (error as Error).message);
+      throw error;
+    } finally {
+      this.#coming = null;
+    }
   }
 
-  /** Number of the operation that was agreed on, or not, last: counted from 0, the same on every process. */
+  /**
+   * Waits until every process is about to do the same. Throws ContractMismatch (the group stays usable), Timeout or
+   * BackendFailure, which name the process. Returns the wait for each rank elsewhere as a phase of each local rank.
+   * `step`: a part of the present call, which agrees once more.
+   */
+  async agree(contract: Contract, calledUs: number, step = false): Promise<Phase[]> {
+    const arrivals = await this.#agreed(step, () => this.#control.agree(contract));
+    this.#current = `${contract.operation}`;
+    const { processRank, numProcesses } = this.#place;
+    const phases: Phase[] = [];
+    for (const rank of this.#ranksOf(processRank)) {
+      for (let process = 0; process < numProcesses; process++) {
+        if (process === processRank) continue;
+        const durationUs = Math.max(0, arrivals[process] - arrivals[processRank]);
+        for (const srcRank of this.#ranksOf(process)) {
+          phases.push({ rank, name: "agree", startUs: calledUs, durationUs, waiting: true, srcRank });
+        }
+      }
+    }
+    return phases;
+  }
+
+  /** One JSON value of every process, by process. Every process must call it, in the order of the operations. */
+  exchange<T>(name: string, value: T, step = false): Promise<T[]> {
+    return this.#agreed(step, () => this.#control.exchange(name, value));
+  }
+
+  /** A handle that the operation agreed upon last has made. */
+  made(handle: object): void {
+    this.#made.set(handle, this.sequence);
+  }
+
+  /** Which operation made a handle, for contracts. */
+  origin(handle: object): string {
+    const sequence = this.#made.get(handle);
+    return sequence === undefined ? "made elsewhere" : `of operation ${sequence}`;
+  }
+
+  /** Number of the operation that was agreed upon last, or tried to. */
   get sequence(): number {
     return this.#control.sequence;
   }
 
-  /** Runs what may wait for other processes; a failure that the control plane can name gets that name. */
+  /**
+   * Runs what may wait for other processes. A failure gets the name that the control plane has for it and the table of
+   * what was outstanding; one that only this process knows of ends the group everywhere, instead of at the others' deadline.
+   */
   async run<T>(work: () => Promise<T>): Promise<T> {
     try {
       return await work();
     } catch (error) {
-      if (!(error instanceof BackendFailure) && !(error instanceof Timeout)) throw error;
-      for (let waited = 0; this.#failure === null && waited < NAME_WITHIN_MS; waited += 20) {
-        await new Promise((resolve) => setTimeout(resolve, 20));
+      if (!(error instanceof FusedA2AError) || isKnownToAll(error)) throw error;
+      if (!(error instanceof BackendFailure) && !(error instanceof Timeout)) {
+        this.#control.giveUp(this.#current, error);
+        throw error;
       }
-      if (this.#failure === null) throw error;
-      const Class = this.#failure instanceof Timeout ? Timeout : BackendFailure;
-      throw new Class(`${this.#failure.message} (${error.message})`, { cause: error });
+      const named = await this.#nameOf();
+      const waits = [...(named?.waits ?? []), ...(await this.#group.waits().catch(() => []))];
+      const Class = (named ?? error) instanceof Timeout ? Timeout : BackendFailure;
+      const message = named === null ? error.message : `${named.message} (${error.message})`;
+      const failure = new Class(message, { cause: error, waits });
+      if (named === null) this.#control.giveUp(this.#current, failure);
+      throw failure;
     }
   }
 
@@ -95,4 +155,29 @@ export class ClusterLink {
     this.#control.onFailure = null;
     this.#control.close();
   }
+
+  async #agreed<T>(step: boolean, ask: () => Promise<T>): Promise<T> {
+    const coming = this.#coming;
+    // Whatever the answer: this process came, nobody waits for it.
+    this.#coming = null;
+    const answer = await ask();
+    if (step) this.#coming = coming;
+    return answer;
+  }
+
+  async #nameOf(): Promise<FusedA2AError | null> {
+    for (let waited = 0; this.#failure === null && waited < NAME_WITHIN_MS; waited += 20) {
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    return this.#failure;
+  }
+
+  #ranksOf(processRank: number): number[] {
+    return ranksOfProcess({ ...this.#place, processRank }, this.#group.numRanks);
+  }
+}
+
+/** Expert ids on a device are looked at there, by every process at once. */
+function isKnownToAll(error: FusedA2AError): boolean {
+  return error instanceof InvalidArgument && error.problem?.name === "topkIdx";
 }

@@ -8,7 +8,7 @@ export interface CudaOptions {
   readonly emulated: boolean;
   /** How many devices the ranks are spread over, in blocks, or the device of each local rank; default all there are. */
   readonly devices?: number | readonly number[];
-  /** Who moves the rows of a combine: the expert's rank (push, the default) or the source (pull). */
+  /** Who moves the rows of a combine: the expert's rank (push, the default) or the source (pull; not over several processes). */
   readonly combinePath?: "push" | "pull";
   /** Times every phase of operations that are waited for; default true. */
   readonly recordTimings?: boolean;
@@ -40,6 +40,14 @@ export function checkCudaOptions(options: CudaOptions): void {
   for (const name of CAPS) {
     const value = options[name];
     if (value !== undefined && (!Number.isSafeInteger(value) || value < 1)) throw impossible(name, "at least 1", value);
+  }
+  if (options.cluster !== undefined && options.combinePath === "pull") {
+    throw new InvalidArgument({
+      name: "combinePath",
+      expected: "push over several processes",
+      received: "pull",
+      remedy: "leave it out: rows of other processes cannot be pulled",
+    });
   }
   const count = typeof devices === "number" ? devices : 1;
   if (!Number.isSafeInteger(count) || count < 1) throw impossible("devices", "at least 1", count);

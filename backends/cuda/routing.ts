@@ -8,6 +8,8 @@ import type { NativeArrays } from "./native.ts";
 import { freeAll } from "./outputs.ts";
 
 export interface RoutingArrays {
+  /** Columns of topkIdx. */
+  readonly topk: number;
   readonly topkIdx: NativeArrays;
   readonly topkWeights: NativeArrays | null;
   /** Frees what was made on the way. */
@@ -23,34 +25,61 @@ export interface PreparedRouting {
 
 const NOTHING = () => {};
 
-/** `routing` is localised. */
+/**
+ * `routing` is localised. A multihot routing has as many columns as its fullest token needs: in an operation of several
+ * processes (`together`) as many as the fullest of all processes.
+ */
 export async function prepareRouting(
   context: Context,
   routing: RoutingInput,
   kind: DispatchRequest["kind"],
   numExperts: number,
+  together: boolean,
 ): Promise<PreparedRouting> {
+  const topkOfAll = together ? (topk: number) => fullest(context, topk) : async (topk: number) => topk;
   if ("topkIdx" in routing) return indexForm(routing);
   const { owner, self } = context;
   if (!routing.routingMap.some((value) => isResident(owner, value))) {
     const { routings, idDtype } = await checkRouting(self, routing, numExperts);
-    const wide = kind === "fused" && idDtype === "i64";
+    const isWide = kind === "fused" && idDtype === "i64";
+    const own = Math.max(...routings.map(({ topk }) => topk));
+    const topk = await topkOfAll(own);
     return indexForm({
-      topkIdx: routings.map(({ topkIdx, numTokens, topk }) =>
-        wide
-          ? tensor("i64", [numTokens, topk], BigInt64Array.from(topkIdx, BigInt))
-          : tensor("i32", [numTokens, topk], topkIdx),
-      ),
-      topkWeights: routings[0].topkWeights && routings.map(weightsOf),
+      topkIdx: routings.map((rank) => {
+        const ids = widen(rank.topkIdx, rank.topk, topk, new Int32Array(rank.numTokens * topk).fill(-1));
+        const shape = [rank.numTokens, topk];
+        return isWide ? tensor("i64", shape, BigInt64Array.from(ids, BigInt)) : tensor("i32", shape, ids);
+      }),
+      topkWeights:
+        routings[0].topkWeights &&
+        routings.map((rank) => {
+          const weights = rank.topkWeights as Float32Array<ArrayBuffer>;
+          const wide = widen(weights, rank.topk, topk, new Float32Array(rank.numTokens * topk));
+          return tensor("fp32", [rank.numTokens, topk], wide);
+        }),
     });
   }
-  return multihotOnDevice(context, routing, numExperts);
+  return multihotOnDevice(context, routing, numExperts, topkOfAll);
+}
+
+async function fullest({ link }: Context, topk: number): Promise<number> {
+  return link === null ? topk : Math.max(...(await link.exchange("topk of a multihot routing", topk, true)));
+}
+
+/** Rows of `columns` values with room for more. */
+function widen<A extends Int32Array | Float32Array>(rows: A, columns: number, room: number, into: A): A {
+  if (columns === room) return rows;
+  for (let from = 0, to = 0; from < rows.length; from += columns, to += room) {
+    into.set(rows.subarray(from, from + columns), to);
+  }
+  return into;
 }
 
 function indexForm({ topkIdx, topkWeights }: Extract<RoutingInput, { topkIdx: unknown }>): PreparedRouting {
   return {
     checked: standInRouting({ topkIdx, topkWeights }),
     arrays: async () => ({
+      topk: topkIdx[0].shape[1],
       topkIdx: nativeArrays(topkIdx),
       topkWeights: topkWeights && nativeArrays(topkWeights),
       free: NOTHING,
@@ -62,6 +91,7 @@ function multihotOnDevice(
   { self, owner, group }: Context,
   { routingMap: maps, probs }: Extract<RoutingInput, { routingMap: unknown }>,
   numExperts: number,
+  topkOfAll: (topk: number) => Promise<number>,
 ): PreparedRouting {
   maps.forEach((map, i) => {
     const where = { rank: self.localRanks[i] };
@@ -75,25 +105,25 @@ function multihotOnDevice(
   return {
     checked: { topkIdx, topkWeights: null },
     arrays: async () => {
-      const made = await owner.addon.fromMultihot(group, nativeArrays(maps), probs && nativeArrays(probs), 0);
+      const make = (topk: number) =>
+        owner.addon.fromMultihot(group, nativeArrays(maps), probs && nativeArrays(probs), topk);
+      let made = await make(0);
+      const own = made.topkIdx[0].columns;
+      const topk = await topkOfAll(own).catch((error) => {
+        freeAll(owner, made.topkIdx, made.topkWeights);
+        throw error;
+      });
+      if (topk !== own) {
+        freeAll(owner, made.topkIdx, made.topkWeights);
+        made = await make(topk);
+      }
       const refs = (list: typeof made.topkIdx) => list.map(({ tensor }) => ({ tensor }));
       return {
+        topk,
         topkIdx: refs(made.topkIdx),
         topkWeights: made.topkWeights && refs(made.topkWeights),
         free: () => freeAll(owner, made.topkIdx, made.topkWeights),
       };
     },
   };
-}
-
-function weightsOf({
-  topkWeights,
-  numTokens,
-  topk,
-}: {
-  topkWeights: Float32Array | null;
-  numTokens: number;
-  topk: number;
-}) {
-  return tensor("fp32", [numTokens, topk], topkWeights as Float32Array);
 }

@@ -3,44 +3,61 @@
  * One round trip per operation between hosts, none on one host. It also notices who is late, stopped or gone, so that no
  * hang is without a name.
  */
-import { BackendFailure, ContractMismatch, type FusedA2AError, Timeout } from "../../../core/errors.ts";
-import { type Contract, describeDisagreements, disagreements, nameProcesses, type Signed } from "./contract.ts";
-import type { Channel, Message } from "./messages.ts";
+import { BackendFailure, ContractMismatch, type FusedA2AError, Timeout, type Wait } from "../../../core/errors.ts";
+import type { Contract } from "./contract.ts";
+import { type Channel, MAX_GATHERED_BYTES, type Message } from "./messages.ts";
 import type { Meeting } from "./rendezvous.ts";
+import { type Arrival, agreeWait, type ProcessWait, Rounds, type Verdict } from "./rounds.ts";
 
 /** When each process came to an operation, in microseconds after the first (process 0's clock, one-way delay included). */
 export type ArrivalsUs = readonly number[];
 
-interface Round {
-  readonly signed: (Signed & { readonly atMs: number })[];
-  readonly timer: ReturnType<typeof setTimeout>;
+interface Agreement {
+  readonly arrivalsUs: ArrivalsUs;
+  readonly values: readonly unknown[];
 }
 
 interface Waiter {
-  readonly resolve: (arrivalsUs: ArrivalsUs) => void;
+  readonly contract: Contract;
+  readonly resolve: (agreement: Agreement) => void;
   readonly reject: (error: Error) => void;
   readonly timer: ReturnType<typeof setTimeout> | undefined;
 }
 
 export class ControlPlane {
   readonly #processRank: number;
-  readonly #numProcesses: number;
   readonly #channels: ReadonlyMap<number, Channel>;
   readonly #deadlineMs: number;
-  /** Process 0: operations some processes have come to. */
-  readonly #rounds = new Map<number, Round>();
+  readonly #ranksOf: (process: number) => readonly number[];
+  /** Process 0 keeps it for all. */
+  readonly #rounds: Rounds;
   readonly #waiters = new Map<number, Waiter>();
   #sequence = 0;
   #failure: FusedA2AError | null = null;
   /** Told once when another process is late, stopped or gone, whether or not anybody waits here. */
   onFailure: ((error: FusedA2AError) => void) | null = null;
 
-  constructor(processRank: number, numProcesses: number, meeting: Meeting, deadlineMs: number) {
+  /** `ranksOf`: the ranks that a process drives, for tables of waits. */
+  constructor(
+    processRank: number,
+    numProcesses: number,
+    meeting: Meeting,
+    deadlineMs: number,
+    ranksOf: (process: number) => readonly number[] = (process) => [process],
+  ) {
     this.#processRank = processRank;
-    this.#numProcesses = numProcesses;
     this.#channels = meeting.channels;
     this.#deadlineMs = deadlineMs;
+    this.#ranksOf = ranksOf;
+    const answer = (process: number, sequence: number, verdict: Verdict) => {
+      if (process === 0) this.#conclude(sequence, verdict);
+      else this.#channels.get(process)?.send({ ...verdict, sequence });
+    };
+    this.#rounds = new Rounds(numProcesses, deadlineMs, answer, ({ reason, waits }) =>
+      this.#tellAll("TIMEOUT", reason, this.#byRank(waits)),
+    );
     for (const [process, channel] of meeting.channels) {
+      channel.maxLineBytes = MAX_GATHERED_BYTES;
       channel.onMessage = (message) => this.#receive(process, message);
       channel.onClose = (why) => this.#lost(process, why);
     }
@@ -48,22 +65,36 @@ export class ControlPlane {
 
   /**
    * Agrees on the next operation. Resolves with the arrivals when every process is about to do the same. Rejects with
-   * ContractMismatch (field and value per process), Timeout (who has not come, and what those here wait for) or
-   * BackendFailure (who is gone). After a Timeout or BackendFailure every later call rejects the same way.
+   * ContractMismatch (field and value per process, or which process refused, and why), Timeout (who has not come, and what
+   * those here wait for) or BackendFailure (who is gone). After a Timeout or BackendFailure every later call rejects the
+   * same way.
    */
-  agree(contract: Contract): Promise<ArrivalsUs> {
+  async agree(contract: Contract): Promise<ArrivalsUs> {
+    return (await this.#come({ contract })).arrivalsUs;
+  }
+
+  /** One JSON value of every process, by process; ordered with the operations, and failing like them. */
+  async exchange<T>(name: string, value: T): Promise<T[]> {
+    const { values } = await this.#come({ contract: { operation: `exchange ${name}` }, value });
+    return values as T[];
+  }
+
+  /** Takes part in the next operation by refusing it: every other process's call rejects at once, and the group goes on. */
+  refuse(operation: string, reason: string): void {
     const sequence = this.#sequence++;
-    if (this.#failure !== null) return Promise.reject(this.#failure);
-    return new Promise((resolve, reject) => {
-      // Process 0 answers at its deadline; a little later nobody is there to answer.
-      const late =
-        this.#processRank === 0
-          ? undefined
-          : setTimeout(() => this.#silent(sequence, contract), this.#deadlineMs * 1.5);
-      this.#waiters.set(sequence, { resolve, reject, timer: late });
-      if (this.#processRank === 0) this.#arrive(sequence, { process: 0, contract });
-      else this.#channels.get(0)?.send({ type: "operation", sequence, contract });
-    });
+    if (this.#failure === null) this.#announce(sequence, { contract: { operation }, refused: reason });
+  }
+
+  /** Ends the group everywhere: this process cannot go on in the middle of an operation. */
+  giveUp(operation: string, error: FusedA2AError): void {
+    if (this.#failure !== null) return;
+    const { code, message, waits = [] } = error;
+    const reason = `process ${this.#processRank} gave up ${operation}: ${message}`;
+    if (this.#processRank === 0) this.#tellAll(code, reason, waits);
+    else {
+      this.#channels.get(0)?.send({ type: "failed", code, reason, waits });
+      this.#fail(makeError(code, reason, waits));
+    }
   }
 
   /** Number of the last operation, counted from 0; 0 before the first. */
@@ -77,81 +108,83 @@ export class ControlPlane {
     this.#fail(new BackendFailure("the group is closed"));
   }
 
+  #come(arrival: Omit<Arrival, "process">): Promise<Agreement> {
+    const sequence = this.#sequence++;
+    if (this.#failure !== null) return Promise.reject(this.#failure);
+    return new Promise((resolve, reject) => {
+      // Process 0 answers at its deadline; a little later nobody is there to answer.
+      const isHost = this.#processRank === 0;
+      const silent = () => this.#silent(sequence, arrival.contract);
+      const timer = isHost ? undefined : setTimeout(silent, this.#deadlineMs * 1.5);
+      this.#waiters.set(sequence, { contract: arrival.contract, resolve, reject, timer });
+      this.#announce(sequence, arrival);
+    });
+  }
+
+  #announce(sequence: number, arrival: Omit<Arrival, "process">): void {
+    if (this.#processRank === 0) this.#rounds.arrive(sequence, { ...arrival, process: 0 });
+    else this.#channels.get(0)?.send({ type: "operation", sequence, ...arrival });
+  }
+
   #receive(process: number, message: Message): void {
     const sequence = Number(message.sequence);
     if (message.type === "bye") this.#gone(process);
-    else if (message.type === "operation") this.#arrive(sequence, { process, contract: message.contract as Contract });
-    else if (message.type === "agreed") this.#settle(sequence, message.arrivalsUs as ArrivalsUs);
-    else if (message.type === "mismatch") this.#settle(sequence, new ContractMismatch(`${message.reason}`));
-    else if (message.type === "failed") this.#fail(asError(message));
-  }
-
-  #arrive(sequence: number, one: Signed): void {
-    let round = this.#rounds.get(sequence);
-    if (round === undefined) {
-      round = { signed: [], timer: setTimeout(() => this.#expire(sequence), this.#deadlineMs) };
-      this.#rounds.set(sequence, round);
+    else if (message.type === "operation")
+      this.#rounds.arrive(sequence, { ...(message as unknown as Arrival), process });
+    else if (message.type === "agreed" || message.type === "mismatch") {
+      this.#conclude(sequence, message as unknown as Verdict);
+    } else if (message.type === "failed") {
+      this.#tellAll(`${message.code}`, `${message.reason}`, (message.waits ?? []) as readonly Wait[]);
     }
-    round.signed.push({ ...one, atMs: performance.now() });
-    if (round.signed.length < this.#numProcesses) return;
-    clearTimeout(round.timer);
-    this.#rounds.delete(sequence);
-    const signed = round.signed.sort((a, b) => a.process - b.process);
-    const found = disagreements(signed);
-    if (found.length > 0) {
-      const reason = `operation ${sequence}: processes disagree: ${describeDisagreements(found)}; every process must call the same operations in the same order with the same settings`;
-      this.#broadcast({ type: "mismatch", sequence, reason });
-      this.#settle(sequence, new ContractMismatch(reason));
-      return;
-    }
-    const first = Math.min(...signed.map(({ atMs }) => atMs));
-    const arrivalsUs = signed.map(({ atMs }) => Math.round((atMs - first) * 1e3));
-    this.#broadcast({ type: "agreed", sequence, arrivalsUs });
-    this.#settle(sequence, arrivalsUs);
-  }
-
-  #expire(sequence: number): void {
-    const here = this.#rounds.get(sequence)?.signed ?? [];
-    const present = here.map(({ process }) => process);
-    const absent = Array.from({ length: this.#numProcesses }, (_, process) => process).filter(
-      (p) => !present.includes(p),
-    );
-    const waiting = here.map(
-      ({ process, contract }) => `process ${process} waits in ${contract.operation ?? "an operation"}`,
-    );
-    const reason = `operation ${sequence}: after ${this.#deadlineMs} ms ${nameProcesses(absent)} did not come; ${waiting.join(", ")}; look at ${nameProcesses(absent)}: slow, stopped, or calling something else`;
-    this.#broadcast({ type: "failed", code: "TIMEOUT", reason });
-    this.#fail(new Timeout(reason));
   }
 
   #silent(sequence: number, contract: Contract): void {
-    const what = contract.operation ?? "an operation";
-    this.#fail(
-      new Timeout(
-        `operation ${sequence}: process 0 did not answer ${what} within ${this.#deadlineMs * 1.5} ms; look at process 0: slow or stopped`,
-      ),
-    );
+    const within = `${this.#deadlineMs * 1.5} ms`;
+    const reason = `operation ${sequence}: process 0 did not answer ${contract.operation} within ${within}; look at process 0: slow or stopped`;
+    const wait = agreeWait(this.#processRank, 0, sequence, contract, `nothing within ${within}`);
+    this.#fail(new Timeout(reason, { waits: this.#byRank([wait]) }));
   }
 
   /** An orderly end: only those still waiting for it fail. */
   #gone(process: number): void {
     const channel = this.#channels.get(process);
     if (channel !== undefined) channel.onClose = () => {};
-    if (this.#waiters.size > 0 || this.#rounds.size > 0) this.#lost(process, "it closed its group");
+    if (this.#waiters.size > 0 || this.#rounds.isOpen) this.#lost(process, "it closed its group");
     else this.#failure ??= new BackendFailure(`process ${process} closed its group; make a new group on every process`);
   }
 
   #lost(process: number, why: string): void {
+    const own = [...this.#waiters].map(([sequence, { contract }]) =>
+      agreeWait(this.#processRank, process, sequence, contract, why),
+    );
+    // Process 0 knows who else waits, and waits in its own book.
+    const waits = this.#byRank(this.#processRank === 0 ? this.#rounds.waitsFor([process], why) : own);
     const reason = `process ${process} is gone: ${why}; look at its log, then start the group again`;
-    this.#broadcast({ type: "failed", code: "BACKEND_FAILURE", reason });
-    this.#fail(new BackendFailure(reason));
+    this.#tellAll("BACKEND_FAILURE", reason, waits);
   }
 
-  #broadcast(message: Message): void {
-    if (this.#processRank === 0) for (const channel of this.#channels.values()) channel.send(message);
+  /** The end of the group: process 0 tells the others. */
+  #tellAll(code: string, reason: string, waits: readonly Wait[]): void {
+    if (this.#processRank === 0 && this.#failure === null) {
+      for (const channel of this.#channels.values()) channel.send({ type: "failed", code, reason, waits });
+    }
+    this.#fail(makeError(code, reason, waits));
   }
 
-  #settle(sequence: number, outcome: ArrivalsUs | Error): void {
+  #byRank(waits: readonly ProcessWait[]): Wait[] {
+    return waits.flatMap(({ process, srcProcess, ...rest }) =>
+      this.#ranksOf(process).flatMap((rank) =>
+        this.#ranksOf(srcProcess).map((srcRank) => ({ rank, srcRank, ...rest })),
+      ),
+    );
+  }
+
+  #conclude(sequence: number, verdict: Verdict): void {
+    if (verdict.type === "agreed") this.#settle(sequence, verdict);
+    else this.#settle(sequence, new ContractMismatch(verdict.reason));
+  }
+
+  #settle(sequence: number, outcome: Agreement | Error): void {
     const waiter = this.#waiters.get(sequence);
     this.#waiters.delete(sequence);
     clearTimeout(waiter?.timer);
@@ -164,13 +197,11 @@ export class ControlPlane {
       this.#failure = error;
       this.onFailure?.(error);
     }
-    for (const round of this.#rounds.values()) clearTimeout(round.timer);
     this.#rounds.clear();
     for (const sequence of [...this.#waiters.keys()]) this.#settle(sequence, this.#failure);
   }
 }
 
-function asError(message: Message): FusedA2AError {
-  const reason = `${message.reason}`;
-  return message.code === "TIMEOUT" ? new Timeout(reason) : new BackendFailure(reason);
+function makeError(code: string, reason: string, waits: readonly Wait[]): FusedA2AError {
+  return code === "TIMEOUT" ? new Timeout(reason, { waits }) : new BackendFailure(reason, { waits });
 }

@@ -1,36 +1,23 @@
 /**
- * Which process of a launch this one is, from the environment of torchrun, Open MPI, MPICH/PMI or Slurm. All variables that
- * the backend reads about launching are read here, and listed in docs/clusters.md.
+ * Which process of a launch this one is: by hand, or from the environment of torchrun, Open MPI, MPICH/PMI or Slurm. All
+ * variables that the backend reads about launching are named here, and listed in docs/clusters.md.
  */
 import { InvalidArgument } from "../../../core/errors.ts";
+import { type Environment, findLauncher, type Launcher, wholeVariable } from "./launchers.ts";
 
 export interface ClusterPlace {
   /** Who started the processes: "torchrun", "Open MPI", "PMI", "Slurm" or "by hand". */
   readonly launcher: string;
   readonly numProcesses: number;
   readonly processRank: number;
+  /** Processes on each host; default 1. With more, each drives one rank. Numbered host by host. */
+  readonly processesPerNode?: number;
+  /** Which of its host's processes this is; default 0. */
+  readonly localProcess?: number;
   /** Where process 0 listens. */
   readonly host: string;
   readonly port: number;
 }
-
-export type Environment = Readonly<Record<string, string | undefined>>;
-
-interface Launcher {
-  readonly name: string;
-  readonly rank: string;
-  readonly size: string;
-  /** Present only under this launcher; the rank variable itself when absent. */
-  readonly mark?: string;
-}
-
-/** In order of how specific their variables are: torchrun's RANK is also set by others. */
-const LAUNCHERS: readonly Launcher[] = [
-  { name: "Open MPI", rank: "OMPI_COMM_WORLD_RANK", size: "OMPI_COMM_WORLD_SIZE" },
-  { name: "PMI", rank: "PMI_RANK", size: "PMI_SIZE" },
-  { name: "torchrun", rank: "RANK", size: "WORLD_SIZE", mark: "MASTER_ADDR" },
-  { name: "Slurm", rank: "SLURM_PROCID", size: "SLURM_NTASKS", mark: "SLURM_STEP_ID" },
-];
 
 /** Port when the launcher names a host but no port. */
 export const DEFAULT_PORT = 29_517;
@@ -40,16 +27,30 @@ export const DEFAULT_PORT = 29_517;
  * name no meeting point: MASTER_ADDR, or FUSED_A2A_RENDEZVOUS (host:port), must. Throws InvalidArgument naming the variable.
  */
 export function placeFromEnvironment(env: Environment): ClusterPlace | null {
-  const launcher = LAUNCHERS.find(({ rank, mark }) => env[rank] !== undefined && env[mark ?? rank] !== undefined);
-  if (launcher === undefined) return null;
+  const launcher = findLauncher(env);
+  if (launcher === null) return null;
   const numProcesses = wholeVariable(env, launcher.size, 1);
   const processRank = wholeVariable(env, launcher.rank, 0);
   checkRank(launcher.rank, processRank, numProcesses);
   if (numProcesses === 1) return null;
+  const place = { launcher: launcher.name, numProcesses, processRank, ...hostOf(env, launcher) };
+  checkHost(place, launcher.localRank, launcher.localSizes[0]);
+  return { ...place, ...meetingPoint(env, launcher) };
+}
+
+/** How many processes share this one's host, and which of them it is; one when the launcher does not say. */
+function hostOf(env: Environment, launcher: Launcher): { processesPerNode: number; localProcess: number } {
+  const size = launcher.localSizes.find((name) => env[name] !== undefined);
+  if (size === undefined || env[launcher.localRank] === undefined) return { processesPerNode: 1, localProcess: 0 };
+  const processesPerNode = launcher.sizePerNode(env, size);
+  const localProcess = wholeVariable(env, launcher.localRank, 0);
+  checkRank(launcher.localRank, localProcess, processesPerNode);
+  return { processesPerNode, localProcess };
+}
+
+function meetingPoint(env: Environment, launcher: Launcher): { host: string; port: number } {
   const rendezvous = env.FUSED_A2A_RENDEZVOUS;
-  if (rendezvous !== undefined) {
-    return { launcher: launcher.name, numProcesses, processRank, ...parseAddress("FUSED_A2A_RENDEZVOUS", rendezvous) };
-  }
+  if (rendezvous !== undefined) return parseAddress("FUSED_A2A_RENDEZVOUS", rendezvous);
   if (env.MASTER_ADDR === undefined || env.MASTER_ADDR === "") {
     throw new InvalidArgument({
       name: "FUSED_A2A_RENDEZVOUS",
@@ -59,13 +60,30 @@ export function placeFromEnvironment(env: Environment): ClusterPlace | null {
     });
   }
   const port = env.MASTER_PORT === undefined ? DEFAULT_PORT : checkPort("MASTER_PORT", Number(env.MASTER_PORT) + 1);
-  return { launcher: launcher.name, numProcesses, processRank, host: env.MASTER_ADDR, port };
+  return { host: env.MASTER_ADDR, port };
 }
 
-/** A place given by hand: `--nodes 2 --node-rank 0 --rendezvous HOST:PORT`. */
-export function placeByHand(nodes: number, nodeRank: number, rendezvous: string): ClusterPlace {
+/**
+ * A place given by hand: `--nodes 2 --node-rank 0 --rendezvous HOST:PORT`, and with several processes on each host (one
+ * per rank) `--processes-per-node 4 --local-process 1`.
+ */
+export function placeByHand(
+  nodes: number,
+  nodeRank: number,
+  rendezvous: string,
+  processesPerNode = 1,
+  localProcess = 0,
+): ClusterPlace {
   checkRank("node-rank", nodeRank, nodes);
-  return { launcher: "by hand", numProcesses: nodes, processRank: nodeRank, ...parseAddress("rendezvous", rendezvous) };
+  checkRank("local-process", localProcess, processesPerNode);
+  return {
+    launcher: "by hand",
+    numProcesses: nodes * processesPerNode,
+    processRank: nodeRank * processesPerNode + localProcess,
+    processesPerNode,
+    localProcess,
+    ...parseAddress("rendezvous", rendezvous),
+  };
 }
 
 /** "host:port", "[::1]:port" or "host". */
@@ -98,13 +116,23 @@ function checkRank(name: string, rank: number, size: number): void {
   });
 }
 
-function wholeVariable(env: Environment, name: string, least: number): number {
-  const value = Number(env[name]);
-  if (env[name] !== undefined && env[name] !== "" && Number.isSafeInteger(value) && value >= least) return value;
-  throw new InvalidArgument({
-    name,
-    expected: `a whole number of at least ${least}`,
-    received: env[name] ?? "nothing",
-    remedy: "start the processes with one launcher, or by hand with --nodes, --node-rank and --rendezvous",
-  });
+/** A node is a block of processes: hosts hold equally many, numbered host by host. */
+function checkHost(place: Omit<ClusterPlace, "host" | "port">, localRank: string, localSize: string): void {
+  const { numProcesses, processRank, processesPerNode = 1, localProcess = 0 } = place;
+  if (numProcesses % processesPerNode !== 0) {
+    throw new InvalidArgument({
+      name: localSize,
+      expected: `a divisor of the ${numProcesses} processes`,
+      received: `${processesPerNode}`,
+      remedy: "start equally many processes on every host",
+    });
+  }
+  if (processRank % processesPerNode !== localProcess) {
+    throw new InvalidArgument({
+      name: localRank,
+      expected: `${processRank % processesPerNode} (process ${processRank}, ${processesPerNode} per host)`,
+      received: `${localProcess}`,
+      remedy: "number the processes host by host (mpirun --map-by slot, srun --distribution block)",
+    });
+  }
 }

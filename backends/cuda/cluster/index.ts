@@ -2,12 +2,7 @@
 
 export { type Contract, describeDisagreements, disagreements } from "./contract.ts";
 export { type ArrivalsUs, ControlPlane } from "./control.ts";
-export {
-  type ClusterPlace,
-  DEFAULT_PORT,
-  type Environment,
-  parseAddress,
-  placeByHand,
-  placeFromEnvironment,
-} from "./environment.ts";
+export { type ClusterPlace, DEFAULT_PORT, parseAddress, placeByHand, placeFromEnvironment } from "./environment.ts";
+export type { Environment } from "./launchers.ts";
+export { ranksOfProcess, ranksPerNodeOf } from "./ranks.ts";
 export { type Meeting, meet, PROTOCOL, type RendezvousOptions } from "./rendezvous.ts";

@@ -2,8 +2,10 @@
 import type { Socket } from "node:net";
 import { BackendFailure } from "../../../core/errors.ts";
 
-/** Longest line: a contract or a table; anything longer is no peer of ours. */
+/** Longest line of one who has not proved to belong here: a contract. */
 const MAX_LINE_BYTES = 1 << 20;
+/** Longest line of a member: what all processes say in an exchange. */
+export const MAX_GATHERED_BYTES = 64 << 20;
 
 export type Message = { readonly type: string } & Readonly<Record<string, unknown>>;
 
@@ -11,6 +13,7 @@ export type Message = { readonly type: string } & Readonly<Record<string, unknow
 export class Channel {
   /** Who is at the other end, for errors. */
   name: string;
+  maxLineBytes = MAX_LINE_BYTES;
   readonly #socket: Socket;
   readonly #waiting: Message[] = [];
   #buffered = "";
@@ -56,7 +59,7 @@ export class Channel {
     this.#buffered += text;
     const lines = this.#buffered.split("\n");
     this.#buffered = lines.pop() ?? "";
-    if (this.#buffered.length > MAX_LINE_BYTES) {
+    if (this.#buffered.length > this.maxLineBytes) {
       this.#socket.destroy(new Error("a message without an end"));
       return;
     }

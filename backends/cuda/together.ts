@@ -1,0 +1,104 @@
+/** This process's part of a group over several processes: they meet, and each makes its own ranks. */
+import type { GroupOptions } from "../../core/backend.ts";
+import { InvalidArgument, type Wait } from "../../core/errors.ts";
+import { checkGroupOptions } from "../../core/functions/validate.ts";
+import { FailureBundles } from "./bundle.ts";
+import { type ClusterPlace, meet, ranksOfProcess, ranksPerNodeOf } from "./cluster/index.ts";
+import { native } from "./errors.ts";
+import { CudaGroup } from "./group.ts";
+import { ClusterLink, type ClusterOptions, DEFAULT_TIMEOUT_MS } from "./link.ts";
+import { ABI_VERSION } from "./loader.ts";
+import type { NativeAddon, NativeEmulation, NativeGroup } from "./native.ts";
+import { type CudaOptions, nativeGroupOptions } from "./options.ts";
+
+export async function joinGroup(
+  addon: NativeAddon,
+  options: GroupOptions,
+  settings: NativeEmulation | null,
+  cuda: CudaOptions & { readonly cluster: ClusterOptions },
+): Promise<CudaGroup> {
+  const { cluster, emulated } = cuda;
+  const { place, secret, bind, timeoutMs = DEFAULT_TIMEOUT_MS, deadlineMs = DEFAULT_TIMEOUT_MS } = cluster;
+  const name = emulated ? "cuda-emulated" : "cuda";
+  const checked = checkPart(options, place);
+  const { numRanks, ranksPerNode, localRanks } = checked;
+  const devices = localRanks.length > 1 ? cuda.devices : [await deviceOfLoneRank(addon, place, settings, cuda.devices)];
+  const meeting = await meet({
+    place,
+    secret,
+    bind,
+    timeoutMs,
+    contract: {
+      backend: name,
+      interface: ABI_VERSION,
+      processesPerNode: place.processesPerNode ?? 1,
+      numRanks,
+      ranksPerNode,
+    },
+    payload: async () => {
+      const id = await native(() => addon.networkId(numRanks, ranksPerNode, localRanks.length));
+      return Buffer.from(id).toString("base64");
+    },
+  });
+  const given = {
+    ...nativeGroupOptions(checked, { ...cuda, devices, deadlineMs }),
+    networkId: new Uint8Array(Buffer.from(meeting.payload, "base64")),
+  };
+  const made = await native(() => addon.groupCreate(given, settings)).catch((error) => {
+    for (const channel of meeting.channels.values()) channel.end();
+    throw error;
+  });
+  const link = new ClusterLink(place, meeting, deadlineMs, {
+    numRanks,
+    abort: () => {
+      // What waits for the others ends; the memory goes back. Both may find the group closed already.
+      void native(() => addon.groupAbort(made))
+        .then(() => native(() => addon.groupRelease(made)))
+        .catch(() => {});
+    },
+    waits: () => nativeWaits(addon, made),
+  });
+  if (cluster.bundleDir !== undefined) link.bundles = FailureBundles.of(cluster, meeting.payload);
+  return new CudaGroup(name, addon, made, given, link);
+}
+
+/** Throws InvalidArgument unless the local ranks are this process's block, which the others count on. */
+function checkPart(options: GroupOptions, place: ClusterPlace): Required<GroupOptions> {
+  const own = ranksOfProcess(place, options.numRanks);
+  const localRanks = options.localRanks ?? own;
+  if (localRanks.join() !== own.join()) {
+    throw new InvalidArgument({
+      name: "localRanks",
+      expected: `${own.join(", ")} in process ${place.processRank} of ${place.numProcesses}`,
+      received: localRanks.join(", "),
+      remedy: "leave them out: they follow from the place of the process",
+    });
+  }
+  const ranksPerNode = options.ranksPerNode ?? ranksPerNodeOf(place, options.numRanks);
+  return checkGroupOptions({ ...options, ranksPerNode, localRanks });
+}
+
+/** Processes of one rank share the devices of their host: by their number on it, in blocks when `devices` are fewer. */
+async function deviceOfLoneRank(
+  addon: NativeAddon,
+  { processesPerNode = 1, localProcess = 0 }: ClusterPlace,
+  emulation: NativeEmulation | null,
+  devices: CudaOptions["devices"],
+): Promise<number> {
+  if (typeof devices === "object") return devices[0];
+  if (devices !== undefined) return Math.floor((localProcess * Math.min(devices, processesPerNode)) / processesPerNode);
+  const present = emulation?.numDevices ?? (await native(() => addon.driver())).numDevices;
+  return localProcess % Math.max(1, present);
+}
+
+async function nativeWaits(addon: NativeAddon, group: NativeGroup): Promise<Wait[]> {
+  const waits = await addon.groupWaits(group);
+  const bytes = (count: number) => `${count.toLocaleString("en-US")} bytes`;
+  return waits.map(({ rank, srcRank, phase, expectedBytes, receivedBytes }) => ({
+    rank,
+    srcRank,
+    phase,
+    expected: bytes(expectedBytes),
+    received: receivedBytes === 0 ? "nothing" : bytes(receivedBytes),
+  }));
+}
