@@ -4,13 +4,19 @@ import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { CANDIDATES, tryOpen } from "../conformance/backends.ts";
 import { freePort } from "../conformance/split/port.ts";
-import { built, startCommand, whyNotBuilt } from "./program.ts";
+import { built, startCommand, whyNotBuilt } from "./start.ts";
 
 export interface RoutingRun {
   readonly name: string;
   readonly nodes: number;
   readonly args: readonly string[];
 }
+
+export const STYLES: readonly Omit<RoutingRun, "nodes">[] = [
+  { name: "fused", args: ["--hidden", "160"] },
+  { name: "hybrid-ep", args: ["--hidden", "160", "--style", "hybrid-ep", "--pad-multiple", "16"] },
+  { name: "fused, fp8 rows", args: ["--hidden", "256", "--dtype", "fp8e4m3"] },
+];
 
 const RANKS = 8;
 
@@ -26,7 +32,9 @@ export async function describeRouting(file: string, runs: readonly RoutingRun[],
         const rendezvous = `127.0.0.1:${await freePort()}`;
         const command = ["verify", path, "--backend", "cuda-emulated", "--ranks", `${RANKS}`, "--json", ...args];
         const all = Array.from({ length: nodes }, (_, node) =>
-          startCommand([...command, "--nodes", `${nodes}`, "--node-rank", `${node}`, "--rendezvous", rendezvous]),
+          startCommand([...command, "--nodes", `${nodes}`, "--node-rank", `${node}`, "--rendezvous", rendezvous], {
+            lifeMs: 500_000,
+          }),
         );
         for (const { ended } of all) {
           const { status, stdout, stderr } = await ended;
@@ -45,7 +53,7 @@ export async function describeRouting(file: string, runs: readonly RoutingRun[],
           }
           expect(status).toBe(0);
         }
-      }, 120_000);
+      }, 600_000);
     }
   });
 }

@@ -1,8 +1,8 @@
 /** Two hosts as network namespaces with one link between them: what is no loopback, a link that goes down, a wrong address. */
 import { afterEach, describe, expect, test } from "vitest";
 import { type Host, makeHosts, removeHosts, whyNoHosts } from "./namespaces.ts";
-import { built, startCommand, startRank, whyNotBuilt } from "./program.ts";
 import type { Line } from "./run.ts";
+import { built, startCommand, startRank, whyNotBuilt } from "./start.ts";
 
 const PORT = 29_517;
 const missing = built ? whyNoHosts() : null;

@@ -2,8 +2,8 @@
 import { connect, createServer, type Socket } from "node:net";
 import { describe, expect, test } from "vitest";
 import { freePort } from "../conformance/split/port.ts";
-import { built, startCommand, startRank, whyNotBuilt } from "./program.ts";
 import type { Line } from "./run.ts";
+import { built, startCommand, startRank, whyNotBuilt } from "./start.ts";
 
 const NUM_RANKS = 4;
 const DEADLINE_MS = 8000;

@@ -20,6 +20,8 @@ export interface Where {
   readonly env?: Readonly<Record<string, string>>;
   /** What runs the program: `ip netns exec NAME`. */
   readonly prefix?: readonly string[];
+  /** Longest life of the process, in milliseconds, far past every deadline of the test; default 40 000. */
+  readonly lifeMs?: number;
 }
 
 export interface Ended {
@@ -34,16 +36,17 @@ export interface Started {
   readonly ended: Promise<Ended>;
 }
 
-/** Longest life of a process, in milliseconds: far past every deadline of a test. */
-const LIFE_MS = 40_000;
-
-function start(program: string, args: readonly string[], { env = {}, prefix = [] }: Where = {}): Started {
+function start(
+  program: string,
+  args: readonly string[],
+  { env = {}, prefix = [], lifeMs = 40_000 }: Where = {},
+): Started {
   const [command, ...rest] = [...prefix, process.execPath, program, ...args];
   const began = performance.now();
   // Away from the repository: a failure may leave files where the process stands.
   const cwd = mkdtempSync(join(tmpdir(), "fused-a2a-cluster-"));
   const child = spawn(command, rest, { cwd, env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"] });
-  const limit = setTimeout(() => child.kill("SIGKILL"), LIFE_MS);
+  const limit = setTimeout(() => child.kill("SIGKILL"), lifeMs);
   let stdout = "";
   let stderr = "";
   child.stdout.on("data", (chunk) => {
