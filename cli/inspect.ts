@@ -3,6 +3,7 @@ import type { RoutingFile } from "../core/routing/import/index.ts";
 import { type Inspection, inspectRouting, type LayerInspection } from "../core/routing/inspect.ts";
 import { type LintReport, lintRouting } from "../core/routing/lint/index.ts";
 import type { LoadStatistics } from "../core/routing/statistics/index.ts";
+import { absentProcesses, describeBundles, openBundles, summarizeBundle } from "./bundles.ts";
 import { whole } from "./job.ts";
 import { lintText } from "./lintText.ts";
 import { formatNumber, printResult } from "./output.ts";
@@ -29,8 +30,10 @@ formulas for every number; nanWeights; lint.
 
 export function inspect(): Command {
   const command = new Command("inspect")
-    .description("load statistics of a routing or trace file, and what is wrong with it")
-    .argument("<files...>", "a routing or trace file, or one file per rank")
+    .description(
+      "load statistics of a routing or trace file, and what is wrong with it; what failed, from the bundles of a failure",
+    )
+    .argument("<files...>", "a routing or trace file, one file per rank, or the bundles of a failed operation")
     .option("--ranks <n>", "ranks (default: the file's, else 8 when the experts divide, else 1)", whole(1))
     .option("--ranks-per-node <n>", "ranks of one node (default: all)", whole(1))
     .option("--layer <i>", "one layer only, counted from 0: every expert and rank", whole(0))
@@ -48,6 +51,11 @@ export function inspect(): Command {
 }
 
 async function run(paths: string[], options: InspectOptions): Promise<void> {
+  const bundles = await openBundles(paths);
+  if (bundles !== null) {
+    const result = { bundles: bundles.map(summarizeBundle), absentProcesses: absentProcesses(bundles) };
+    return printResult(result, () => describeBundles(bundles), options.json);
+  }
   const file = await openRoutingFiles(paths, options);
   const bar = progressBar("inspecting");
   try {

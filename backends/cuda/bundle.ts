@@ -101,7 +101,8 @@ export class FailureBundles {
     try {
       const bundle = await this.#gather(context, failing, error);
       const { metadata, entries } = encodeBundle(bundle);
-      await mkdir(this.#dir, { recursive: true });
+      // Of what cannot be made, opening the file tells.
+      await mkdir(this.#dir).catch(() => {});
       await writeSafetensors(await fileSink(this.path), metadata, entries);
       return `; replay it with: fused-a2a verify ${this.path}`;
     } catch (reason) {

@@ -2,13 +2,19 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { createServer } from "node:net";
 import { fileURLToPath } from "node:url";
+import type { Wait } from "../../core/errors.ts";
 
 /** What rank.mjs prints, a field per kind of step. */
 export interface Line {
   readonly met?: readonly number[];
   readonly done?: number;
   readonly differing?: readonly string[];
+  readonly topk?: number;
   readonly agreeUs?: number | null;
+  /** Ranks that the process's first rank waited for, longer than any transfer. */
+  readonly lateRanks?: readonly number[];
+  readonly exchanged?: readonly unknown[];
+  readonly waits?: readonly Wait[];
   readonly phases?: readonly string[];
   readonly code?: string;
   readonly message?: string;
@@ -26,17 +32,24 @@ export async function freePort(): Promise<number> {
   return port;
 }
 
-/** Runs one process per entry, each with its steps; processes that stop themselves are ended when the others are done. */
+/**
+ * Runs one process per entry, each with its steps; `env` of its options goes into its environment. Processes that stop themselves
+ * are ended when the others are done.
+ */
 export async function runRanks(
   numRanks: number,
   steps: readonly (readonly unknown[])[],
-  options: (processRank: number) => object = () => ({}),
+  options: (processRank: number) => { env?: Record<string, string>; processesPerNode?: number } & object = () => ({}),
+  program = RANK,
 ): Promise<Line[][]> {
   const port = await freePort();
   const children = steps.map((own, processRank) => {
-    const place = { launcher: "by hand", numProcesses: steps.length, processRank, host: "127.0.0.1", port };
-    return spawn(process.execPath, [RANK, JSON.stringify({ place, numRanks, steps: own, ...options(processRank) })], {
+    const { env, processesPerNode = 1, ...more } = options(processRank);
+    const which = { processRank, processesPerNode, localProcess: processRank % processesPerNode };
+    const place = { launcher: "by hand", numProcesses: steps.length, ...which, host: "127.0.0.1", port };
+    return spawn(process.execPath, [program, JSON.stringify({ place, numRanks, steps: own, ...more })], {
       stdio: ["ignore", "pipe", "pipe"],
+      env: { ...process.env, ...env },
     });
   });
   const outputs = children.map(linesOf);

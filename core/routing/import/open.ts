@@ -1,3 +1,4 @@
+import { checkBundleVersion, isBundle } from "../../bundle/read.ts";
 import { InvalidFile } from "../../errors.ts";
 import type { ByteSource } from "../../io/bytes.ts";
 import { isNpy } from "../../io/npy.ts";
@@ -74,6 +75,7 @@ async function openTensors(source: ByteSource, options: OpenRoutingOptions): Pro
   const file = await openSafetensors(source);
   if (isTrace(file.metadata)) return openTraceRouting(source);
   checkVersion(file.name, file.metadata);
+  if (isBundle(file.metadata)) checkBundleVersion(file.name, file.metadata);
   const format = TENSOR_FORMATS.find((tensors) => tensors.recognises(file));
   if (format !== undefined) return format.open(file, options);
   throw unknown(source, `safetensors with ${tensorNames(file)}`);
