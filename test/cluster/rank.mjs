@@ -5,11 +5,15 @@ import { createCudaBackend } from "../../dist/backends/cuda/index.js";
 import { createOracleBackend } from "../../dist/core/oracle/index.js";
 
 const options = JSON.parse(process.argv[2]);
-const { place, numRanks, secret, deadlineMs = 20_000, timeoutMs = 20_000 } = options;
-const ranksPerNode = numRanks / place.numProcesses;
+const { place, numRanks, secret, deadlineMs = 20_000, timeoutMs = 20_000, combinePath } = options;
+const ranksPerNode = options.ranksPerNode ?? (numRanks / place.numProcesses) * (place.processesPerNode ?? 1);
 const say = (what) => process.stdout.write(`${JSON.stringify(what)}\n`);
 
-const backend = await createCudaBackend({ emulated: true, cluster: { place, secret, timeoutMs, deadlineMs } });
+const cluster = { place, secret, timeoutMs, deadlineMs };
+const backend = await createCudaBackend({ emulated: true, combinePath, cluster }).catch((error) => {
+  say({ code: error.code, message: error.message });
+  process.exit(0);
+});
 const oracle = await createOracleBackend().createGroup({ numRanks, ranksPerNode });
 let group = null;
 try {
@@ -24,10 +28,13 @@ try {
       else if (step.dieInMs) setTimeout(() => process.kill(process.pid, "SIGKILL"), step.dieInMs);
       else if (step.stopInMs) setTimeout(() => process.kill(process.pid, "SIGSTOP"), step.stopInMs);
       else if (step.sleepMs) await new Promise((resolve) => setTimeout(resolve, step.sleepMs));
+      else if (step.exchange !== undefined) say({ exchanged: await group.exchange("a value", step.exchange) });
+      else if (step.buffer) (await group.allocateBuffer(step.buffer)).free();
       else say({ done: sequence, ...(await run({ seed: ++sequence, ...step })) });
     } catch (error) {
       if (error.code === undefined) throw error;
-      say({ code: error.code, message: error.message });
+      say({ code: error.code, message: error.message, waits: error.waits });
+      if (!["TIMEOUT", "BACKEND_FAILURE"].includes(error.code)) continue;
       // After a lost process the memory goes back soon after the call has failed.
       let reserved = 1;
       for (let turn = 0; turn < 50 && reserved > 0; turn++) {
@@ -57,13 +64,17 @@ async function run(step) {
   const counts = all.map((rank) => (rank === 1 ? 0 : tokens + rank));
   const x = counts.map((rows) => rowsOf(dtype, rows, hidden, next));
   const scales = dtype === "fp8e4m3" ? counts.map((rows) => rowsOf("fp32", rows, 1, next)) : null;
-  const topkIdx = counts.map((rows) => choices(rows, topk, numExperts, next));
+  // Multihot: tokens of the last ranks choose fewer experts, so that processes differ in their largest number.
+  const topkIdx = counts.map((rows, rank) =>
+    choices(rows, step.multihot && rank >= numRanks / 2 ? topk - 2 : topk, numExperts, next),
+  );
   const topkWeights = counts.map((rows) => rowsOf("fp32", rows, topk, next));
+  const routing = step.multihot ? multihotOf(topkIdx, numExperts, next) : { topkIdx, topkWeights };
   const request = {
     kind: style,
     x,
     scales,
-    routing: { topkIdx, topkWeights },
+    routing,
     settings: {
       numExperts,
       expertAlignment: 4,
@@ -78,11 +89,23 @@ async function run(step) {
     ...whole,
     x: local(whole.x),
     scales: local(whole.scales ?? null),
-    routing: whole.routing && { topkIdx: local(topkIdx), topkWeights: local(topkWeights) },
+    routing: whole.routing && Object.fromEntries(Object.entries(routing).map(([name, all]) => [name, local(all)])),
   });
   const sentBefore = await group.network();
   const expected = await oracle.dispatch(request);
-  const got = await group.dispatch(mine(request));
+  const given = mine(request);
+  if (step.multihot === "device") {
+    for (const name of ["routingMap", "probs"]) {
+      given.routing[name] = await Promise.all(
+        given.routing[name].map((one, i) => group.upload(group.localRanks[i], one)),
+      );
+    }
+  }
+  if (step.wrong) {
+    const [{ dtype, shape, data }, ...others] = given.routing.topkIdx;
+    given.routing.topkIdx = [{ dtype, shape, data: data.map(() => 99n) }, ...others];
+  }
+  const got = await group.dispatch(given);
   const differing = [];
   const compare = (name, wanted, received) => {
     if (wanted === null && received === null) return;
@@ -103,7 +126,8 @@ async function run(step) {
   const fused = style === "fused";
   const sumType = dtype === "fp8e4m3" ? "bf16" : dtype;
   const rows = wantedHandle.ranks.map((rank) => rowsOf(sumType, rank.numRows, hidden, next));
-  const values = wantedHandle.ranks.map((rank) => rowsOf("fp32", rank.numRows, fused ? topk : 1, next));
+  const columns = got.handle.meta.topk;
+  const values = wantedHandle.ranks.map((rank) => rowsOf("fp32", rank.numRows, fused ? columns : 1, next));
   if (!fused) for (const value of values) value.shape = [value.shape[0]];
   const bias = fused ? [counts.map((count) => rowsOf(sumType, count, hidden, next))] : [];
   const combine = { x: rows, topkWeights: fused ? values : null, probs: fused ? null : values, bias };
@@ -118,16 +142,17 @@ async function run(step) {
   for (const name of ["x", "topkWeights", "probs"]) compare(`combined ${name}`, back[name], sum[name]);
   const sent = await group.network();
   const layouts = await oracle.layout(request.routing, numExperts);
-  const node = place.processRank;
+  const node = Math.floor(group.localRanks[0] / ranksPerNode);
   sent.forEach((now, i) => {
     const rank = group.localRanks[i];
-    const out = layouts[rank].numTokensPerNode.reduce((total, count, n) => total + (n === node ? 0 : count), 0);
+    const perNode = (one) => one.numTokensPerNode ?? [0];
+    const out = perNode(layouts[rank]).reduce((total, count, n) => total + (n === node ? 0 : count), 0);
     const back = layouts.reduce((total, one, src) => {
       const sameRail = src % ranksPerNode === rank % ranksPerNode && Math.floor(src / ranksPerNode) !== node;
-      return total + (sameRail ? one.numTokensPerNode[node] : 0);
+      return total + (sameRail ? perNode(one)[node] : 0);
     }, 0);
     const size = { bf16: 2, fp16: 2, fp32: 4, fp8e4m3: 1 };
-    const wanted = out * (hidden * size[dtype] + (scales ? 4 : 0)) + back * (hidden * size[sumType] + topk * 4);
+    const wanted = out * (hidden * size[dtype] + (scales ? 4 : 0)) + back * (hidden * size[sumType] + columns * 4);
     const bytes = now.rowBytes - sentBefore[i].rowBytes;
     if (bytes !== wanted) differing.push(`${bytes} bytes sent by rank ${rank}, the layout says ${wanted}`);
   });
@@ -135,8 +160,14 @@ async function run(step) {
   const wantedAgain = await oracle.dispatch({ ...again, handle: expected.handle, settings: undefined });
   const gotAgain = await group.dispatch({ ...mine(again), handle: got.handle, settings: undefined });
   compare("cached x", wantedAgain.x, gotAgain.x);
-  const agree = [...got.phases].find((phase) => phase.name === "agree");
-  return { differing, agreeUs: agree?.durationUs ?? null, phases: [...new Set(got.phases.map((phase) => phase.name))] };
+  const agree = got.phases.filter((phase) => phase.name === "agree" && phase.rank === group.localRanks[0]);
+  return {
+    differing,
+    topk: columns,
+    agreeUs: agree.length === 0 ? null : Math.max(...agree.map((phase) => phase.durationUs)),
+    lateRanks: agree.filter((phase) => phase.durationUs > 150_000).map((phase) => phase.srcRank),
+    phases: [...new Set(got.phases.map((phase) => phase.name))],
+  };
 }
 
 function bytesOf({ data }) {
@@ -176,4 +207,15 @@ function choices(rows, topk, numExperts, next) {
     }
   }
   return { dtype: "i64", shape: [rows, topk], data };
+}
+
+function multihotOf(topkIdx, numExperts, next) {
+  const routingMap = topkIdx.map(({ shape: [rows, topk], data }) => {
+    const map = { dtype: "bool", shape: [rows, numExperts], data: new Uint8Array(rows * numExperts) };
+    data.forEach((expert, i) => {
+      if (expert >= 0n) map.data[Math.floor(i / topk) * numExperts + Number(expert)] = 1;
+    });
+    return map;
+  });
+  return { routingMap, probs: routingMap.map(({ shape }) => rowsOf("fp32", ...shape, next)) };
 }

@@ -1,0 +1,91 @@
+/** One process per rank: rows of the node travel between processes too. */
+import { describe, expect, test } from "vitest";
+import { freePort, runRanks } from "./run.ts";
+import { built, startCommand, whyNotBuilt } from "./start.ts";
+
+const LIMIT = 60_000;
+const numExperts = 12;
+const CASES = [
+  { style: "fused" },
+  { style: "hybrid-ep" },
+  { style: "fused", dtype: "fp8e4m3", tokens: 150, hidden: 128 },
+  { style: "hybrid-ep", multihot: "device", topk: 5 },
+  { style: "hybrid-ep", settings: { numPermutedTokens: 64 } },
+].map((one) => ({ ...one, numExperts }));
+
+describe.skipIf(!built)(`one process per rank${whyNotBuilt}`, () => {
+  test.each([
+    [4, 4, 1],
+    [4, 2, 2],
+    [6, 3, 2],
+  ])(
+    "%i processes, %i on each of %i hosts, equal the oracle; bytes equal the layout",
+    async (processes, processesPerNode) => {
+      const all = await runRanks(processes, Array(processes).fill(CASES), () => ({ processesPerNode }));
+      all.forEach((lines, process) => {
+        expect(lines[0].met).toEqual([process]);
+        const done = lines.filter((line) => line.done !== undefined);
+        expect(done.map((line) => line.differing), JSON.stringify(lines)).toEqual(CASES.map(() => []));
+        expect(done[0].phases).toEqual(expect.arrayContaining(["agree", "node rows"]));
+      });
+    },
+    LIMIT,
+  );
+
+  const SMALL = ["--backend", "cuda-emulated", "--ranks", "4", "--tokens", "40", "--hidden", "64", "--json"];
+  const VERIFY = ["verify", ...SMALL, "--against", "oracle"];
+  const expectVerified = async (runs: ReturnType<typeof startCommand>[], ranksPerNode: number) => {
+    for (const { status, stdout, stderr } of await Promise.all(runs.map(({ ended }) => ended))) {
+      expect(stderr).toBe("");
+      expect(JSON.parse(stdout)).toMatchObject({ ok: true, numDiffering: 0, shape: { numRanks: 4, ranksPerNode } });
+      expect(status).toBe(0);
+    }
+  };
+
+  test(
+    "verify by hand, 2 hosts of 2 processes",
+    async () => {
+      const meet = ["--rendezvous", `127.0.0.1:${await freePort()}`, "--nodes", "2", "--processes-per-node", "2"];
+      const runs = [0, 1, 2, 3].map((i) =>
+        startCommand([...VERIFY, ...meet, "--node-rank", `${i >> 1}`, "--local-process", `${i % 2}`]),
+      );
+      await expectVerified(runs, 2);
+    },
+    LIMIT,
+  );
+
+  test.each([
+    ["2 hosts of 2", 2],
+    ["1 host of 4", 4],
+  ])(
+    "verify under torchrun's variables, %s",
+    async (_, perHost) => {
+      const port = await freePort();
+      const runs = [0, 1, 2, 3].map((rank) =>
+        startCommand(VERIFY, {
+          env: {
+            RANK: `${rank}`,
+            WORLD_SIZE: "4",
+            LOCAL_RANK: `${rank % perHost}`,
+            LOCAL_WORLD_SIZE: `${perHost}`,
+            MASTER_ADDR: "127.0.0.1",
+            MASTER_PORT: `${port - 1}`,
+          },
+        }),
+      );
+      await expectVerified(runs, perHost);
+    },
+    LIMIT,
+  );
+
+  test(
+    "two ranks in each of two processes of a host are refused by name",
+    async () => {
+      const flags = ["--nodes", "1", "--node-rank", "0", "--processes-per-node", "2", "--rendezvous", "127.0.0.1:1"];
+      const { status, stderr } = await startCommand(["run", ...SMALL, ...flags]).ended;
+      expect(stderr).toContain("numRanks: expected 2: one rank per process, as 2 processes share a host, received 4");
+      expect(status).toBe(2);
+    },
+    LIMIT,
+  );
+});
