@@ -15,6 +15,13 @@ describe.skipIf(!hasCompiler)(`native self-test, long${hasCompiler ? "" : " (ski
     }
   });
 
+  it("several processes under shuffled schedules", () => {
+    for (let seed = 1; seed <= 4; seed++) {
+      const args = ["nodes", "--shuffled", "1", "--cases", "3", "--large", "200", "--seed", `${seed}`];
+      expect(selftest("emulated", args)).toMatch(/nodes: .* all as expected/);
+    }
+  });
+
   it("24 seeds of shuffled schedules, 100 operations in a row each", () => {
     expect(selftest("emulated", ["stress", "--seeds", "24", "--seed", "50"])).toMatch(/0 of 24 seeds failed/);
   });

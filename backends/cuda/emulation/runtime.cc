@@ -137,8 +137,12 @@ bool drain() {
     std::vector<Stream*> order(streams.begin(), streams.end());
     constexpr unsigned SLOW_TURNS = 400;
     unsigned slowWaits = 0;
+    // Rounds in which streams were passed over and nothing else happened: what is left may wait for another thread, or
+    // for another process, and this one holds the lock.
+    constexpr unsigned IDLE_ROUNDS = 8;
+    unsigned idleRounds = 0;
     for (;;) {
-      bool progress = false;
+      bool progress = false, passedOver = false;
       if (shuffled()) {
         for (size_t i = order.size(); i > 1; i--) std::swap(order[i - 1], order[nextRandom() % i]);
       }
@@ -146,7 +150,7 @@ bool drain() {
         // The slow device hardly moves while any other can.
         if (shuffled() && stream->device == machine.slowDevice && slowWaits < SLOW_TURNS) continue;
         if (shuffled() && chance(3)) {
-          progress |= !stream->queue.empty() && !stalled(*stream);
+          passedOver |= !stream->queue.empty() && !stalled(*stream);
           continue;
         }
         while (advance(*stream)) {
@@ -158,6 +162,8 @@ bool drain() {
         const uint64_t turns = 1 + nextRandom() % 8;
         for (uint64_t i = 0; i < turns; i++) progress |= runSomeBlock();
       }
+      idleRounds = progress ? 0 : idleRounds + 1;
+      progress |= passedOver && idleRounds < IDLE_ROUNDS;
       if (progress && slowWaits < SLOW_TURNS) {
         slowWaits++;
       } else if (!progress && slowWaits < SLOW_TURNS) {

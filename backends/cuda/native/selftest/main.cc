@@ -4,7 +4,7 @@
 //   selftest stress [--seeds N] [--seed S] [--weak 1]     emulated build: shuffled schedules, poison, one slow device
 //   selftest graph                                        capture and replay
 //   selftest deadline                                     emulated build: a device that stops
-//   selftest nodes                                        groups over several processes (threads here), through NCCL
+//   selftest nodes [--shuffled 1]                         groups over several processes (threads here), through NCCL
 //   selftest bench [--tokens 4096 --hidden 7168 --topk 8 --experts 256 ...]          times of every kernel (a GPU)
 //   selftest devices                                      what is there
 #include <cstdlib>
@@ -190,6 +190,10 @@ int nodes(const Options& options) {
     fa2a_emulation machine = {};
     machine.poison = 1;
     machine.compute_major = perNode == 2 ? 8 : 9;
+    if (option(options, "shuffled", 0) != 0) {
+      machine.seed = seed;
+      machine.weak_stores = 1;
+    }
     configure(machine);
     Random random(seed * 31 + static_cast<uint64_t>(count));
     checkNodes(count, perNode, perProcess, cases, random, maxTokens);
@@ -198,6 +202,7 @@ int nodes(const Options& options) {
   const auto large = static_cast<int>(option(options, "large", 1500));
   checkNodes(2, 2, 2, 1, random, large);
   checkNodes(2, 2, 1, 1, random, large);
+  configure({});
   checkNodeFailures();
   std::printf("nodes: a process per node and per rank, up to 2x4 and 4x2 ranks, %d cases each, large ones and failures: all as expected\n", cases);
   return 0;

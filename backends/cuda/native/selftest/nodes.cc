@@ -307,7 +307,10 @@ void checkNodeFailures() {
   for (const char* how : {"stopped", "closed", "aborted"}) {
     const std::vector<uint8_t> fresh = makeId(sizes);
     std::vector<std::unique_ptr<Group>> groups(2);
-    onEveryProcess(2, [&](int node) { groups[static_cast<size_t>(node)] = makeGroup(sizes, node, fresh, 400); });
+    onEveryProcess(2, [&](int node) { groups[static_cast<size_t>(node)] = makeGroup(sizes, node, fresh); });
+    fa2a_group_options deadline = {};
+    deadline.deadline_ms = 400;
+    FA2A_CALL(fa2a_group_configure, groups[0]->get(), &deadline);
     const Inputs inputs = makeInputs(groups[0]->get(), test, false, false);
     const Inputs own = sliceInputs(inputs, 0, 2);
     std::thread other;
