@@ -12,7 +12,6 @@ import {
   type BundleOperation,
   type BundleRouting,
   type BundleRows,
-  type BundleWait,
   encodeBundle,
 } from "../../core/bundle/format.ts";
 import type { RowDType } from "../../core/dtype/dtype.ts";
@@ -136,7 +135,7 @@ export class FailureBundles {
         sequence: link?.sequence ?? 0,
         code: error.code,
         message: error.message,
-        waits: (error as { waits?: readonly BundleWait[] }).waits ?? [],
+        waits: error.waits ?? [],
         group: this.#group,
         process: this.#place.processRank,
         numProcesses: this.#place.numProcesses,

@@ -4,7 +4,7 @@
  */
 import type { DispatchSettings } from "../backend.ts";
 import type { RowDType } from "../dtype/dtype.ts";
-import type { ErrorCode } from "../errors.ts";
+import type { ErrorCode, Wait } from "../errors.ts";
 import type { HandleKind } from "../handle/handle.ts";
 import type { SafetensorsEntry } from "../io/safetensors/index.ts";
 import type { GroupShape } from "../layout/routing.ts";
@@ -15,15 +15,6 @@ export const BUNDLE_VERSION = "1";
 
 export const BUNDLE_OPERATIONS = ["dispatch", "cached dispatch", "combine"] as const;
 export type BundleOperation = (typeof BUNDLE_OPERATIONS)[number];
-
-/** What was outstanding between two ranks: a line of the error's table. */
-export interface BundleWait {
-  readonly rank: number;
-  readonly srcRank: number;
-  readonly phase: string;
-  readonly expected: string;
-  readonly received: string;
-}
 
 /** How the rows of the run were made, where that is known: the same rows can then be made again. */
 export interface BundleRows {
@@ -43,7 +34,8 @@ export interface BundleHeader {
   readonly sequence: number;
   readonly code: ErrorCode;
   readonly message: string;
-  readonly waits: readonly BundleWait[];
+  /** The error's table of what was outstanding. */
+  readonly waits: readonly Wait[];
   /** Identity of the group: equal in the bundles of one group, in no others. */
   readonly group: string;
   readonly process: number;

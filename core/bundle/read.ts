@@ -1,5 +1,5 @@
 import { ROW_DTYPES, type RowDType } from "../dtype/dtype.ts";
-import { type ErrorCode, FusedA2AError, InvalidFile } from "../errors.ts";
+import { type ErrorCode, FusedA2AError, InvalidFile, type Wait } from "../errors.ts";
 import type { ByteSource } from "../io/bytes.ts";
 import { openSafetensors, type SafetensorsFile } from "../io/safetensors/index.ts";
 import { checkShape, rankRouting } from "../layout/routing.ts";
@@ -13,7 +13,6 @@ import {
   type BundleOperation,
   type BundleRouting,
   type BundleRows,
-  type BundleWait,
 } from "./format.ts";
 
 const CODES: readonly ErrorCode[] = ["TIMEOUT", "BACKEND_FAILURE", "CONTRACT_MISMATCH"];
@@ -112,7 +111,7 @@ class Fields {
       sequence: this.#whole("sequence", 0),
       code: this.#choice<ErrorCode>("code", CODES),
       message: this.#metadata.message ?? "",
-      waits: this.#list("waits", isWait) as BundleWait[],
+      waits: this.#list("waits", isWait) as Wait[],
       group: this.#metadata.group ?? "",
       process: this.#whole("process", 0, numProcesses - 1),
       numProcesses,
@@ -176,7 +175,7 @@ class Fields {
 }
 
 function isWait(item: unknown): boolean {
-  const wait = item as BundleWait | null;
+  const wait = item as Wait | null;
   return (
     typeof wait === "object" &&
     wait !== null &&
