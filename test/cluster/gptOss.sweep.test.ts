@@ -7,6 +7,13 @@ await describeRouting(
   5,
 );
 await describeRouting(
+  "gpt-oss-20b.decode.small.safetensors",
+  [2, 4].flatMap((nodes) =>
+    STYLES.map(({ name, args }) => ({ nodes, perRank: true, name, args: [...args, "--layer", "1"] })),
+  ),
+  1,
+);
+await describeRouting(
   "gpt-oss-20b.decode.128x64.safetensors",
   [2, 4].map((nodes) => ({ nodes, name: "fused", args: ["--hidden", "64"] })),
   24,

@@ -44,6 +44,23 @@ describe.skipIf(!built || missing !== null)(`two hosts as network namespaces${wh
     }
   }, 60_000);
 
+  test("verify with a process per rank: two on each host", async () => {
+    const hosts = makeHosts();
+    const rendezvous = ["--nodes", "2", "--rendezvous", `${hosts[0].address}:${PORT}`, "--processes-per-node", "2"];
+    const command = ["verify", ...SMALL, "--against", "oracle", ...rendezvous];
+    const all = hosts.flatMap((host, node) =>
+      [0, 1].map((local) => {
+        return startCommand([...command, "--node-rank", `${node}`, "--local-process", `${local}`], where(host));
+      }),
+    );
+    for (const { ended } of all) {
+      const { status, stdout, stderr } = await ended;
+      expect(stderr).toBe("");
+      expect(JSON.parse(stdout)).toMatchObject({ ok: true, numDiffering: 0, shape: { ranksPerNode: 2 } });
+      expect(status).toBe(0);
+    }
+  }, 60_000);
+
   test("a link that goes down while rows travel: both name what does not come, within the deadline, and live", async () => {
     const hosts = makeHosts();
     const deadlineMs = 2500;
