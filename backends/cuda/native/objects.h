@@ -2,6 +2,7 @@
 // shared reference.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -63,6 +64,8 @@ struct EventState {
   /** Group that runs it, for the table of a timeout; and the handle whose reports tell of bad ids. */
   std::weak_ptr<Group> group;
   std::weak_ptr<HandleState> handle;
+  /** Waited for, and nothing had failed: what comes after cannot harm its results. */
+  std::atomic<bool> settled{false};
 };
 
 struct RankNetwork;

@@ -118,7 +118,7 @@ std::shared_ptr<EventState> Operation::finish(const std::shared_ptr<HandleState>
 }
 
 void waitEvent(EventState& event, const Deadline& deadline) {
-  for (size_t local = 0; local < event.done.size(); local++) {
+  for (size_t local = 0; !event.settled && local < event.done.size(); local++) {
     const int32_t rank = event.ranks[local]->rank;
     const auto group = event.group.lock();
     try {
@@ -136,6 +136,7 @@ void waitEvent(EventState& event, const Deadline& deadline) {
                        group != nullptr ? group->waitTable().c_str() : ""),
                 rank, false);
   }
+  if (!event.done.empty()) event.settled = true;
   if (const auto handle = event.handle.lock()) checkReports(*handle);
 }
 
