@@ -60,10 +60,7 @@ export const CANDIDATES: readonly Candidate[] = [
 /** The CUDA library on the CPU, one group over several processes that meet over 127.0.0.1 and a stand-in for NCCL. */
 const split = (name: string, per: PerProcess, parts: () => Parts): Candidate => ({
   name: `cuda-emulated, ${name} per ${per}`,
-  open: async () => {
-    await createBackend("cuda-emulated");
-    return splitBackend(per, parts());
-  },
+  open: async () => splitBackend(per, parts(), await createBackend("cuda-emulated")),
   skips: (shape) => unsplittable(per, shape),
 });
 

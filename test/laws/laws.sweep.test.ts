@@ -1,10 +1,10 @@
 import { afterAll, describe, test } from "vitest";
 import type { Backend } from "../../core/backend.ts";
-import { CANDIDATES, tryOpen } from "../conformance/backends.ts";
+import { CANDIDATES, SPLIT_CANDIDATES, tryOpen } from "../conformance/backends.ts";
 import { checkLaw } from "./check.ts";
 import { LAWS } from "./laws.ts";
 
-for (const candidate of CANDIDATES) {
+for (const candidate of [...CANDIDATES, ...SPLIT_CANDIDATES]) {
   const opened = await tryOpen(candidate);
   const reason = typeof opened === "string" ? ` (skipped: ${opened})` : "";
   describe.skipIf(typeof opened === "string")(`laws at length on ${candidate.name}${reason}`, () => {

@@ -1,6 +1,6 @@
 import { afterAll, describe, test } from "vitest";
 import type { Backend } from "../../core/backend.ts";
-import { CANDIDATES, tryOpen } from "../conformance/backends.ts";
+import { CANDIDATES, SPLIT_CANDIDATES, tryOpen } from "../conformance/backends.ts";
 import { checkLaw } from "./check.ts";
 import { LAWS } from "./laws.ts";
 
@@ -12,10 +12,11 @@ const ONE_OF_EACH = [
   "wasm, workers: 2",
   "webgpu",
   "cuda-emulated, devices: 4",
+  "cuda-emulated, a part per rank",
   "cuda",
 ];
 
-for (const candidate of CANDIDATES.filter(({ name }) => ONE_OF_EACH.includes(name))) {
+for (const candidate of [...CANDIDATES, ...SPLIT_CANDIDATES].filter(({ name }) => ONE_OF_EACH.includes(name))) {
   const opened = await tryOpen(candidate);
   const reason = typeof opened === "string" ? ` (skipped: ${opened})` : "";
   describe.skipIf(typeof opened === "string")(`laws on ${candidate.name}${reason}`, () => {

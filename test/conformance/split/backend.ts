@@ -1,7 +1,6 @@
 /** A backend whose groups are split over several processes: parts in this process, or real ones. */
 import type { ClusterPlace } from "../../../backends/cuda/index.ts";
 import type { Backend, Group, GroupOptions } from "../../../core/backend.ts";
-import { InvalidArgument } from "../../../core/errors.ts";
 import { settle } from "./errors.ts";
 import { SplitGroup } from "./group.ts";
 import { freePort } from "./port.ts";
@@ -21,17 +20,14 @@ export function unsplittable(per: PerProcess, { numRanks, ranksPerNode = numRank
   return numRanks > ranksPerNode ? null : "one node";
 }
 
-export function splitBackend(per: PerProcess, parts: Parts): Backend {
+/** `whole` makes the groups that cannot be split. */
+export function splitBackend(per: PerProcess, parts: Parts, whole: Backend): Backend {
   const groups = new Set<Group>();
   return {
     name: "cuda-emulated",
     async createGroup(options) {
       const { numRanks, ranksPerNode = numRanks } = options;
-      const why = unsplittable(per, options);
-      if (why !== null) {
-        const remedy = "choose another candidate";
-        throw new InvalidArgument({ name: "ranksPerNode", expected: "a group to split", received: why, remedy });
-      }
+      if (unsplittable(per, options) !== null) return whole.createGroup(options);
       const processesPerNode = per === "node" ? 1 : ranksPerNode;
       const numProcesses = (numRanks / ranksPerNode) * processesPerNode;
       const port = await freePort();
@@ -49,7 +45,7 @@ export function splitBackend(per: PerProcess, parts: Parts): Backend {
     },
     async close() {
       await settle([...groups].map((group) => group.close()));
-      await parts.close();
+      await Promise.all([parts.close(), whole.close()]);
     },
   };
 }
