@@ -24,17 +24,25 @@ export interface Line {
 
 const RANK = fileURLToPath(new URL("rank.mjs", import.meta.url));
 
+/** Below the ports that connections get by themselves: one of those may be taken again before process 0 listens. */
+const PORTS = { first: 12_000, count: 20_000 };
+
 export async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
+  for (;;) {
+    const port = PORTS.first + Math.floor(Math.random() * PORTS.count);
+    const server = createServer();
+    const free = await new Promise<boolean>((resolve) => {
+      server.once("error", () => resolve(false));
+      server.listen(port, "127.0.0.1", () => resolve(true));
+    });
+    await new Promise((resolve) => server.close(resolve));
+    if (free) return port;
+  }
 }
 
 /**
- * Runs one process per entry, each with its steps; `env` of its options goes into its environment. Processes that stop themselves
- * are ended when the others are done.
+ * Runs one process per entry, each with its steps; `env` of its options goes into its environment. Processes that stop
+ * themselves are ended when the others are done.
  */
 export async function runRanks(
   numRanks: number,
