@@ -7,7 +7,7 @@ import { clusterOf } from "./cluster.ts";
 import { openExecutor } from "./executor.ts";
 import { addJobOptions, type JobOptions, openJob, ROUTING_ARGUMENT } from "./job.ts";
 import { printResult } from "./output.ts";
-import { openReferences } from "./references.ts";
+import { openReferences, sameReferences } from "./references.ts";
 import { describeJob, describeLayers, traceRuns } from "./run.ts";
 import { verifyJob } from "./verifyJob.ts";
 import { describeVerified, isVerified, numDiffering } from "./verifyReport.ts";
@@ -57,11 +57,12 @@ async function verifyCommand(paths: string[], options: VerifyOptions, command: C
       cluster: await clusterOf(options, options.backend, job.notes),
     });
     opened.push(backend);
-    const references = await openReferences(options.against, backend.name);
-    opened.push(...references.backends);
+    const own = await openReferences(options.against, backend.name);
+    opened.push(...own.backends);
     const group = await backend.createGroup(job.shape);
+    const references = await sameReferences(group, own);
     const verified = await verifyJob(job, group, references.backends, { keepRuns: options.trace !== undefined });
-    if (options.trace !== undefined) await traceRuns(options.trace, job, group, verified.runs);
+    const trace = options.trace === undefined ? null : await traceRuns(options.trace, job, group, verified.runs);
     await group.close();
     const { results, laws, layers } = verified;
     const { notRun } = references;
@@ -75,7 +76,7 @@ async function verifyCommand(paths: string[], options: VerifyOptions, command: C
       numDiffering: numDiffering(verified),
     };
     printResult(
-      { ...summary, notRun, references: results, laws, layers, trace: options.trace ?? null },
+      { ...summary, notRun, references: results, laws, layers, trace },
       () =>
         [
           describeJob(job, backend.name),

@@ -1,14 +1,14 @@
 /** Runs the layers of a job on the executor and compares every output with every reference. */
 import type { Backend, Group } from "../core/backend.ts";
 import type { HandleData } from "../core/handle/handle.ts";
-import { conservationLaws, type Law } from "../core/layout/conservation.ts";
-import { rankRouting } from "../core/layout/routing.ts";
+import type { Law } from "../core/layout/conservation.ts";
 import { verifyOwnRanks } from "./clusterVerify.ts";
 import type { OutputReport } from "./compare.ts";
 import { executeLayer, type LayerRun } from "./execute.ts";
+import { type GroupLayer, gatherLayer } from "./groupLayer.ts";
 import type { Job } from "./job.ts";
 import { progressBar } from "./progress.ts";
-import { type LayerReport, reportLayer } from "./run.ts";
+import { type LayerReport, reportLayer, type TracedRun } from "./run.ts";
 import { Verifier } from "./verifier.ts";
 
 /** Above this the dispatched rows are not kept beside the expert's output: the expert stage is then not compared. */
@@ -27,7 +27,7 @@ export interface Verified {
   readonly laws: readonly (Law & { readonly layer: string })[];
   readonly layers: readonly LayerReport[];
   /** For a trace. */
-  readonly runs: readonly LayerRun[];
+  readonly runs: readonly TracedRun[];
 }
 
 export interface VerifyJobOptions {
@@ -46,7 +46,7 @@ export async function verifyJob(
   const results: ReferenceResult[] = [];
   const laws: (Law & { layer: string })[] = [];
   const layers: LayerReport[] = [];
-  const runs: LayerRun[] = [];
+  const runs: TracedRun[] = [];
   const bar = progressBar("verify");
   const numSteps = job.layers.length * references.length;
   for (const index of job.layers) {
@@ -62,9 +62,9 @@ export async function verifyJob(
       const { run } = one;
       results.push({ reference: reference.name, layer: run.layer.name, ...one.result });
       if (i > 0) continue;
-      laws.push(...one.laws.map((law) => ({ ...law, layer: run.layer.name })));
-      layers.push(reportLayer(job, run));
-      if (keepRuns) runs.push(run);
+      laws.push(...one.whole.laws.map((law) => ({ ...law, layer: run.layer.name })));
+      layers.push(reportLayer(job, run, one.whole));
+      if (keepRuns) runs.push({ ...run, whole: one.whole });
     }
   }
   bar.done();
@@ -74,7 +74,7 @@ export async function verifyJob(
 interface OneLayer {
   readonly run: LayerRun;
   readonly result: Omit<ReferenceResult, "reference" | "layer">;
-  readonly laws: readonly Law[];
+  readonly whole: GroupLayer;
 }
 
 /** This process's ranks of a group over several. */
@@ -88,7 +88,8 @@ async function verifyPart(
   const started = performance.now();
   const { run, reports } = await verifyOwnRanks(group, replay, job, index, progress);
   const notCompared = [`ranks of other processes: here ${group.localRanks.join(", ")}`];
-  return { run, laws: [], result: { outputs: reports, notCompared, elapsedMs: performance.now() - started } };
+  const result = { outputs: reports, notCompared, elapsedMs: performance.now() - started };
+  return { run, whole: await gatherLayer(group, job, run), result };
 }
 
 async function verifyWhole(
@@ -102,10 +103,9 @@ async function verifyWhole(
   const verifier = new Verifier(replay, rowBytesTotal(job) <= KEEP_BYTES, progress);
   const run = await executeLayer(group, job, index, withProgress(verifier, progress));
   if (verifier.expected !== null) replayed(verifier.expected);
-  const routings = run.layer.topkIdx.map((ids, rank) => rankRouting(rank, ids, null, job.shape.numExperts));
   return {
     run,
-    laws: conservationLaws(run.data, routings),
+    whole: await gatherLayer(group, job, run),
     result: {
       outputs: verifier.reports,
       notCompared: verifier.keepDispatched ? [] : ["expert output (over 1 GiB: kept in place to save memory)"],

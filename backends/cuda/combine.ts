@@ -74,7 +74,7 @@ export async function prepareCombine(
     ...combineContract(request, x, topkWeights, probs),
     ...(context.link === null ? {} : { handle: context.link.origin(handle) }),
   };
-  const { made, waits } = await together(context, contract, calledUs, () => addon.combine(group, native));
+  const { made, waits, startUs } = await together(context, contract, calledUs, () => addon.combine(group, native));
   const resident = x.some((value) => isResident(owner, value));
   const delivery = new Delivery(owner, resident, made.event, request);
   const outputs = {
@@ -83,7 +83,7 @@ export async function prepareCombine(
     probs: made.probs && delivery.put(made.probs),
     phases: [
       ...waits,
-      ...(context.recordTimings && !stream.asyncFinish ? await phasesOf(addon, made.event, calledUs) : []),
+      ...(context.recordTimings && !stream.asyncFinish ? await phasesOf(addon, made.event, startUs) : []),
     ],
   };
   return {

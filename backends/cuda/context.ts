@@ -24,8 +24,8 @@ export interface Context {
 }
 
 /**
- * Calls the library once the other processes, if there are any, are about to do the same. Returns what the call returned
- * and the wait for them. `step`: a part of the present call, which agrees once more.
+ * Calls the library once the other processes, if there are any, are about to do the same. Returns what the call returned,
+ * the wait for them, and when the call began. `step`: a part of the present call, which agrees once more.
  */
 export async function together<T>(
   { link }: Context,
@@ -33,10 +33,11 @@ export async function together<T>(
   calledUs: number,
   call: () => Promise<T>,
   step = false,
-): Promise<{ made: T; waits: Phase[] }> {
-  if (link === null) return { made: await call(), waits: [] };
+): Promise<{ made: T; waits: Phase[]; startUs: number }> {
+  if (link === null) return { made: await call(), waits: [], startUs: calledUs };
   const waits = await link.agree(contract, calledUs, step);
-  return { made: await link.run(() => native(call)), waits };
+  const startUs = nowUs();
+  return { made: await link.run(() => native(call)), waits, startUs };
 }
 
 /** Brings outputs to the host, which may wait for other processes as well. */

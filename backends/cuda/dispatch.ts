@@ -88,9 +88,9 @@ export async function prepareDispatch(
     ...dispatchContract(request, x, scales, native, arrays?.topk ?? 0),
     ...(handle === undefined || context.link === null ? {} : { handle: context.link.origin(handle) }),
   };
-  const { made, waits } = await together(context, contract, calledUs, () => addon.dispatch(group, native)).finally(() =>
-    arrays?.free(),
-  );
+  const { made, waits, startUs } = await together(context, contract, calledUs, () =>
+    addon.dispatch(group, native),
+  ).finally(() => arrays?.free());
   const numRows = made.x.map(({ rows }) => rows);
   try {
     checkOut(self, request.out, x[0].dtype, numRows, x[0].shape[1]);
@@ -110,7 +110,7 @@ export async function prepareDispatch(
     handle: request.handle ?? newHandle(context, made.handle, sizes),
     phases: [
       ...waits,
-      ...(context.recordTimings && !stream.asyncFinish ? await phasesOf(addon, made.event, calledUs) : []),
+      ...(context.recordTimings && !stream.asyncFinish ? await phasesOf(addon, made.event, startUs) : []),
     ],
   };
   return {

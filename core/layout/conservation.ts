@@ -10,37 +10,77 @@ export interface Law {
   readonly received: number;
 }
 
-/**
- * Conservation over a whole group (all ranks local): rows sent = rows received, every chosen (token, slot) arrives exactly
- * once or is reported cut, and the counts per expert are the bincount of the ids.
- */
-export function conservationLaws(data: HandleData, routings: readonly RankRouting[]): Law[] {
-  const { meta } = data;
-  const sum = (values: Iterable<number>) => [...values].reduce((total, value) => total + value, 0);
-  const sent = sum(data.ranks.map((rank) => countAtLeast(rank.sendRank, 0)));
-  const received = sum(data.ranks.map((rank) => countAtLeast(rank.rowSrcRank, 0)));
-  const chosen = sum(routings.map((routing) => countAtLeast(routing.topkIdx, 0)));
-  const arrived = sum(data.ranks.map((rank) => sum(rank.numTokensPerExpert)));
-  const cut = sum(data.ranks.map((rank) => rank.overflow.numCut));
-  const layouts = routings.map((routing) => rankLayout(routing, meta));
+/** What the laws need of one rank: small enough to travel between processes. */
+export interface RankTally {
+  readonly rank: number;
+  readonly numSent: number;
+  readonly numReceived: number;
+  /** Per local expert: rows, and slots that did not fit. */
+  readonly numTokensPerExpert: readonly number[];
+  readonly numCutPerExpert: readonly number[];
+  readonly numCut: number;
+}
+
+/** The tallies of the ranks of a handle. */
+export function tally({ meta, ranks }: HandleData): RankTally[] {
   const perRank = numLocalExperts(meta);
-  let wrongCounts = 0;
-  data.ranks.forEach((rank) => {
-    const cutOf = new Map<number, number>();
-    for (let i = 3; i < rank.overflow.cut.length; i += 4) {
-      cutOf.set(rank.overflow.cut[i], (cutOf.get(rank.overflow.cut[i]) ?? 0) + 1);
-    }
-    rank.numTokensPerExpert.forEach((count, local) => {
-      const expert = rank.rank * perRank + local;
-      const wanted = sum(layouts.map((layout) => layout.numTokensPerExpert[expert]));
-      if (count + (cutOf.get(expert) ?? 0) !== wanted) wrongCounts++;
-    });
+  return ranks.map(({ rank, sendRank, rowSrcRank, numTokensPerExpert, overflow }) => {
+    const numCutPerExpert = new Array<number>(perRank).fill(0);
+    for (let i = 3; i < overflow.cut.length; i += 4) numCutPerExpert[overflow.cut[i] - rank * perRank]++;
+    return {
+      rank,
+      numSent: countAtLeast(sendRank, 0),
+      numReceived: countAtLeast(rowSrcRank, 0),
+      numTokensPerExpert: [...numTokensPerExpert],
+      numCutPerExpert,
+      numCut: overflow.numCut,
+    };
   });
+}
+
+/**
+ * Conservation over a whole group: rows sent = rows received, every chosen (token, slot) arrives exactly once or is
+ * reported cut, and the counts per expert are the bincount of the ids. One tally and one routing per rank of the group.
+ */
+export function conservationOf(
+  tallies: readonly RankTally[],
+  routings: readonly RankRouting[],
+  shape: Parameters<typeof rankLayout>[1],
+): Law[] {
+  const total = (pick: (one: RankTally) => number) => sum(tallies.map(pick));
+  const chosen = sum(routings.map((routing) => countAtLeast(routing.topkIdx, 0)));
+  const layouts = routings.map((routing) => rankLayout(routing, shape));
+  const perRank = numLocalExperts(shape);
+  const wrongCounts = tallies.flatMap(({ rank, numTokensPerExpert, numCutPerExpert }) =>
+    numTokensPerExpert.filter((count, local) => {
+      const wanted = sum(layouts.map((layout) => layout.numTokensPerExpert[rank * perRank + local]));
+      return count + numCutPerExpert[local] !== wanted;
+    }),
+  );
   return [
-    law("rows sent = rows received", sent, received),
-    law("each chosen (token, slot) arrives once, or is cut", chosen, arrived + cut),
-    law("experts whose count is not the bincount of the ids", 0, wrongCounts),
+    law(
+      "rows sent = rows received",
+      total(({ numSent }) => numSent),
+      total(({ numReceived }) => numReceived),
+    ),
+    law(
+      "each chosen (token, slot) arrives once, or is cut",
+      chosen,
+      total(({ numTokensPerExpert, numCut }) => sum(numTokensPerExpert) + numCut),
+    ),
+    law("experts whose count is not the bincount of the ids", 0, wrongCounts.length),
   ];
+}
+
+/** The laws of a handle that holds all ranks of its group. */
+export function conservationLaws(data: HandleData, routings: readonly RankRouting[]): Law[] {
+  return conservationOf(tally(data), routings, data.meta);
+}
+
+function sum(values: Iterable<number>): number {
+  let total = 0;
+  for (const value of values) total += value;
+  return total;
 }
 
 function law(name: string, expected: number, received: number): Law {

@@ -33,6 +33,8 @@ export interface DiagnoseOptions {
   readonly ranksPerNode: number;
   /** What a healthy run would wait (simulated, or from bytes): subtracted first, so that uneven routing is no fault. */
   readonly expectedUs?: ArrayLike<number>;
+  /** Everybody entered at the same time: nobody is late, whatever the waits look like. */
+  readonly arrivedTogether?: boolean;
   /** Excess that counts, as a fraction of the typical wait; default 0.2. */
   readonly sensitivity?: number;
 }
@@ -90,6 +92,7 @@ function inWords(finding: Finding): string {
 class Excess {
   readonly numRanks: number;
   readonly perNode: number;
+  readonly arrivedTogether: boolean;
   readonly typicalUs: number;
   readonly thresholdUs: number;
   /** Typical waits inside a node and across nodes; NaN when there are none. */
@@ -102,6 +105,7 @@ class Excess {
     this.#waitUs = waitUs;
     this.numRanks = options.numRanks;
     this.perNode = options.ranksPerNode;
+    this.arrivedTogether = options.arrivedTogether ?? false;
     const n = this.numRanks;
     this.#values = Float64Array.from({ length: n * n }, (_, i) => waitUs[i] - (options.expectedUs?.[i] ?? 0));
     for (let r = 0; r < n; r++) this.#values[r * n + r] = Number.NaN;
@@ -231,10 +235,10 @@ function explainRank(matrix: Excess, rank: number): (Finding & { kind: RankFault
   const high = (value: number) => value > matrix.thresholdUs;
   const highOrNone = (value: number) => high(value) || Number.isNaN(value);
   const excess = (...values: number[]) => Math.max(...values.filter((value) => !Number.isNaN(value)));
-  if (highOrNone(sendNear) && highOrNone(sendFar)) {
+  if (highOrNone(sendNear) && highOrNone(sendFar) && (high(sendNear) || high(sendFar))) {
     const excessUs = excess(sendNear, sendFar);
     const low = (value: number, typical: number) => Number.isNaN(value) || value <= -0.5 * Math.min(excessUs, typical);
-    if (low(recvNear, matrix.nearUs) && low(recvFar, matrix.farUs)) {
+    if (!matrix.arrivedTogether && low(recvNear, matrix.nearUs) && low(recvFar, matrix.farUs)) {
       return { kind: "late-rank", rank, excessUs: matrix.lateness(rank) ?? excessUs };
     }
     return { kind: !isMultiNode && high(recvNear) ? "slow-nvlink" : "slow-sender", rank, excessUs };
@@ -244,7 +248,7 @@ function explainRank(matrix: Excess, rank: number): (Finding & { kind: RankFault
     const partner = matrix.numRanks === 2 * matrix.perNode ? (rank + matrix.perNode) % matrix.numRanks : undefined;
     return { kind: "slow-nic", rank, excessUs: excess(sendFar, railIn), orRank: partner };
   }
-  if (highOrNone(recvNear) && highOrNone(recvFar)) {
+  if (highOrNone(recvNear) && highOrNone(recvFar) && (high(recvNear) || high(recvFar))) {
     return { kind: "slow-receiver", rank, excessUs: excess(recvNear, recvFar) };
   }
   return null;

@@ -1,0 +1,70 @@
+/** What a layer was over the whole group: every process's ranks, gathered, so that every report tells the same. */
+import type { CudaGroup } from "../backends/cuda/index.ts";
+import type { Group, Phase } from "../core/backend.ts";
+import { conservationOf, type Law, type RankTally, tally } from "../core/layout/conservation.ts";
+import { rankRouting } from "../core/layout/routing.ts";
+import type { Diagnosis } from "../core/topology/diagnose.ts";
+import { ARRIVAL_PHASE, explainWaits, type MeasuredWaits, measureWaits } from "../core/topology/measured.ts";
+import type { LayerRun } from "./execute.ts";
+import type { Job } from "./job.ts";
+
+export interface GroupLayer {
+  /** Of all ranks, on the clock of process 0. */
+  readonly phases: readonly Phase[];
+  readonly laws: readonly Law[];
+  readonly numCut: number;
+  /** Who waited for whom; null in one process. */
+  readonly waits: (MeasuredWaits & Pick<Diagnosis, "findings" | "words">) | null;
+}
+
+/** One value per process of the group: of this one alone where there are no others. */
+export async function gather<T>(group: Group, name: string, value: T): Promise<T[]> {
+  return "exchange" in group ? (group as CudaGroup).exchange(name, value) : [value];
+}
+
+/** Every process calls it after the layer. */
+export async function gatherLayer(group: Group, job: Job, run: LayerRun): Promise<GroupLayer> {
+  const own = { tallies: tally(run.data), phases: run.phases };
+  const all = await gather(group, `layer ${run.layer.name}`, own);
+  const tallies: RankTally[] = all.flatMap((one) => one.tallies);
+  const routings = run.layer.topkIdx.map((ids, rank) => rankRouting(rank, ids, null, job.shape.numExperts));
+  const phases = all.flatMap((one) => onClockOf(all[0].phases, one.phases));
+  const measured = all.length === 1 ? null : measureWaits(phases, job.shape);
+  const why = measured && explainWaits(measured, job.shape);
+  return {
+    phases,
+    laws: conservationOf(tallies, routings, run.data.meta),
+    numCut: tallies.reduce((total, one) => total + one.numCut, 0),
+    waits: measured && why && { ...measured, findings: why.findings, words: why.words },
+  };
+}
+
+/** Clocks of hosts have nothing to do with each other; but all processes leave their first agreement at the same time. */
+function onClockOf(first: readonly Phase[], own: readonly Phase[]): Phase[] {
+  const shiftUs = leavesAgreement(first) - leavesAgreement(own);
+  return own.map((phase) => ({ ...phase, startUs: phase.startUs + shiftUs }));
+}
+
+function leavesAgreement(phases: readonly Phase[]): number {
+  const agrees = phases.filter(({ name }) => name === ARRIVAL_PHASE);
+  if (agrees.length === 0) return 0;
+  const startUs = Math.min(...agrees.map((phase) => phase.startUs));
+  const those = agrees.filter((phase) => phase.startUs === startUs);
+  return startUs + Math.max(...those.map((phase) => phase.durationUs));
+}
+
+/** For a trace, which has no source ranks: a rank's wait for all others' arrival is one phase, its longest. */
+export function tracePhases(phases: readonly Phase[]): Phase[] {
+  const longest = new Map<string, Phase>();
+  const others: Phase[] = [];
+  for (const phase of phases) {
+    if (phase.name !== ARRIVAL_PHASE) {
+      others.push(phase);
+      continue;
+    }
+    const key = `${phase.rank} ${phase.startUs}`;
+    const before = longest.get(key);
+    if (before === undefined || before.durationUs < phase.durationUs) longest.set(key, phase);
+  }
+  return [...longest.values(), ...others].sort((a, b) => a.startUs - b.startUs);
+}

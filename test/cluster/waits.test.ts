@@ -1,0 +1,105 @@
+/** What reports and traces of several processes say of who waited for whom. */
+import { mkdtempSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { describe, expect, test } from "vitest";
+import { openFile } from "../../cli/files.ts";
+import { openTrace } from "../../core/trace/read.ts";
+import { freePort } from "./run.ts";
+import { built, startCommand, whyNotBuilt } from "./start.ts";
+
+const LIMIT = 60_000;
+const SLOW = fileURLToPath(new URL("slow.cjs", import.meta.url));
+const RANKS = 4;
+const NONE: Record<string, string> = {};
+
+/** `run --trace` over as many processes; what process 0 writes, and what each prints. */
+async function traced(
+  processes: number,
+  more: (process: number) => readonly string[],
+  env: (process: number) => Record<string, string>,
+) {
+  const trace = join(mkdtempSync(join(tmpdir(), "fused-a2a-waits-")), "group.trace.safetensors");
+  const args = [
+    "run",
+    "--backend",
+    "cuda-emulated",
+    "--ranks",
+    `${RANKS}`,
+    "--tokens",
+    "100",
+    "--hidden",
+    "64",
+    "--json",
+  ];
+  const meet = ["--rendezvous", `127.0.0.1:${await freePort()}`, "--trace", trace];
+  const runs = Array.from({ length: processes }, (_, i) =>
+    startCommand([...args, ...meet, ...more(i)], { env: env(i) }),
+  );
+  const ended = await Promise.all(runs.map((one) => one.ended));
+  for (const { stderr } of ended) expect(stderr).toBe("");
+  const file = await openTrace(await openFile(trace));
+  const chunk = await file.chunk(0, 0);
+  await file.close();
+  const reports = ended.map(({ stdout }) => JSON.parse(stdout));
+  const waitMs = (rank: number, srcRank: number) => (chunk.waitUs?.[rank * RANKS + srcRank] ?? Number.NaN) / 1e3;
+  return { trace, file, chunk, reports, waitMs };
+}
+
+describe.skipIf(!built)(`waits of several processes${whyNotBuilt}`, () => {
+  test(
+    "a slow process is its ranks' column in wait_us, and every report names it; one trace has all ranks",
+    async () => {
+      const { trace, file, chunk, reports, waitMs } = await traced(
+        2,
+        (process) => ["--nodes", "2", "--node-rank", `${process}`],
+        (process) => (process === 1 ? { NODE_OPTIONS: `--require ${SLOW}`, SLOW_MS: "900" } : NONE),
+      );
+      for (const rank of [0, 1]) for (const srcRank of [2, 3]) expect(waitMs(rank, srcRank)).toBeGreaterThan(600);
+      for (const rank of [2, 3]) for (const srcRank of [0, 1]) expect(waitMs(rank, srcRank)).toBeLessThan(500);
+      expect(waitMs(0, 1)).toBe(0);
+      for (const { layers } of reports) {
+        expect(layers[0].waits.findings.map(({ kind, rank }: { kind: string; rank: number }) => [kind, rank])).toEqual(
+          expect.arrayContaining([
+            ["late-rank", 2],
+            ["late-rank", 3],
+          ]),
+        );
+        expect(layers[0].waits.words[0]).toMatch(/^ranks 2\.\.3 came [\d.]+ ms late/);
+      }
+      expect(reports.map((report) => report.trace)).toEqual([trace, `${trace} of process 0`]);
+      expect(file.header).toMatchObject({ numRanks: 4, ranksPerNode: 2, clock: "measured" });
+      expect(new Set(chunk.phases.map(({ rank }) => rank))).toEqual(new Set([0, 1, 2, 3]));
+      // All leave the agreement together: the early ranks' wait ends where the late ranks' ends.
+      const agree = chunk.phases.filter(({ name }) => name === "agree");
+      const firstEnd = (rank: number) => {
+        const [first] = agree.filter((phase) => phase.rank === rank).sort((a, b) => a.startUs - b.startUs);
+        return first.startUs + first.durationUs;
+      };
+      expect(Math.abs(firstEnd(0) - firstEnd(3))).toBeLessThan(1);
+    },
+    LIMIT,
+  );
+
+  test(
+    "a slow link is named before all others",
+    async () => {
+      const { reports, waitMs } = await traced(
+        4,
+        (process) => [
+          ...["--nodes", "1", "--node-rank", "0", "--processes-per-node", "4"],
+          ...["--local-process", `${process}`],
+        ],
+        (process) => (process === 0 ? { FUSED_A2A_EMULATED_LINK: "0-1:150000" } : NONE),
+      );
+      expect(waitMs(1, 0)).toBeGreaterThan(250);
+      for (const { layers } of reports) {
+        const links = layers[0].waits.findings.filter(({ kind }: { kind: string }) => kind !== "late-rank");
+        expect(links[0]).toMatchObject({ kind: "slow-link", src: 0, dst: 1 });
+        expect(layers[0].waits.words.join()).toContain("the link 0 -> 1 is slow");
+      }
+    },
+    LIMIT,
+  );
+});
