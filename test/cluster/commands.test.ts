@@ -1,6 +1,7 @@
 /** `run` and `verify` as several processes, by hand and under a launcher's variables. */
 import { spawn } from "node:child_process";
-import { existsSync } from "node:fs";
+import { existsSync, mkdtempSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { freePort } from "./run.ts";
@@ -56,6 +57,9 @@ describe.skipIf(!built)(`commands over several processes${why}`, () => {
         expect(stderr).toBe("");
         expect(JSON.parse(stdout)).toMatchObject({ ok: true, numDiffering: 0, shape: { ranksPerNode: 8 / nodes } });
         expect(JSON.parse(stdout).references[0].outputs.length).toBeGreaterThan(4);
+        const { laws } = JSON.parse(stdout);
+        expect(laws.map(({ ok }: { ok: boolean }) => ok)).toEqual([true, true, true]);
+        expect(laws[0].received).toBeGreaterThan(0);
         expect(status).toBe(0);
       }
     }
@@ -103,6 +107,34 @@ describe.skipIf(!built)(`commands over several processes${why}`, () => {
       expect(status).toBe(2);
     }
   }, 30_000);
+
+  test("a process that never calls: the table of who waits for whom, as text and as JSON", async () => {
+    const SLOW = { NODE_OPTIONS: `--require ${here("test/cluster/slow.cjs")}`, SLOW_MS: "3000" };
+    const rendezvous = `127.0.0.1:${await freePort()}`;
+    const args = (node: number) => [
+      ...[
+        "run",
+        ...SMALL.filter((one) => one !== "--json" || node === 1),
+        "--bundle-dir",
+        mkdtempSync(`${tmpdir()}/w-`),
+      ],
+      ...["--nodes", "3", "--node-rank", `${node}`, "--rendezvous", rendezvous, "--ranks", "6", "--experts", "12"],
+      ...["--topk", "4", "--deadline-ms", "800"],
+    ];
+    const [first, second] = await start([0, 1, 2].map((node) => ({ args: args(node), env: node === 2 ? SLOW : {} })));
+    expect([first.status, second.status]).toEqual([2, 2]);
+    const [line, ...table] = first.stderr.trim().split("\n");
+    expect(line).toMatch(/^fused-a2a: operation 0: after 800 ms process 2 did not come; process 0 waits in dispatch/);
+    expect(table[0].split(/ {2,}/)).toEqual(["rank", "waits for", "phase", "expected", "received"]);
+    expect(table.slice(1).map((row) => row.split(/ {2,}/))).toEqual([
+      ["0..3", "4..5", "agree", "its call of dispatch (operation 0)", "nothing within 800 ms"],
+    ]);
+    expect(second.stderr.trim().split("\n")).toHaveLength(1);
+    const { error } = JSON.parse(second.stdout);
+    expect(error.code).toBe("TIMEOUT");
+    expect(error.waits).toHaveLength(8);
+    expect(error.waits[0]).toMatchObject({ rank: 0, srcRank: 4, phase: "agree" });
+  }, 40_000);
 
   test("options that do not belong together are refused before anything starts", async () => {
     const [one, other] = await start([

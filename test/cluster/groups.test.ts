@@ -30,6 +30,11 @@ function expectFailed(lines: Line[], code: string, message: RegExp): void {
   expect(lines.at(-1)).toEqual({ alive: true });
 }
 
+/** The table of the first failure: what each rank waited for. */
+function tableOf(lines: Line[]) {
+  return lines.find((line) => line.code !== undefined)?.waits ?? [];
+}
+
 describe.skipIf(!built)(`groups over several processes${why}`, () => {
   test.each([
     [2, 4],
@@ -94,6 +99,39 @@ describe.skipIf(!built)(`groups over several processes${why}`, () => {
       () => ({ deadlineMs: 600 }),
     );
     expectFailed(lines, "TIMEOUT", /after 600 ms process 1 did not come; process 0 waits in dispatch/);
+    const row = { phase: "agree", expected: "its call of dispatch (operation 3)", received: "nothing within 600 ms" };
+    const pairs = [0, 1].flatMap((rank) => [2, 3].map((srcRank) => ({ rank, srcRank })));
+    expect(tableOf(lines)).toEqual(pairs.map((pair) => ({ ...pair, ...row })));
+  }, 30_000);
+
+  test("a process stopped while rows travel: which ranks expected how many bytes of whom, in which phase", async () => {
+    // What process 1 sends is slow, so that it surely stops in the middle of the operation.
+    const [lines] = await runRanks(4, [[{}], [{ stopInMs: 1500 }, {}]], (process) => ({
+      deadlineMs: 2500,
+      ...(process === 1 ? { env: { FUSED_A2A_EMULATED_LINK: "1-0:700000" } } : {}),
+    }));
+    expectFailed(lines, "TIMEOUT", /network/);
+    const table = tableOf(lines);
+    expect(table.length).toBeGreaterThan(0);
+    for (const wait of table) {
+      expect([0, 1]).toContain(wait.rank);
+      expect(wait.srcRank).toBe(wait.rank + 2);
+      expect(wait.phase).toMatch(/^(network (rows|routes)|counts)/);
+      expect(wait.expected).toMatch(/^[\d,]+ bytes$/);
+      expect(wait.received).toBe("nothing");
+    }
+  }, 40_000);
+
+  test("a process that dies while another waits for it: the table names both", async () => {
+    const [lines] = await runRanks(4, [[{}], [{ sleepMs: 600 }, "die"]]);
+    expectFailed(lines, "BACKEND_FAILURE", /process 1 is gone/);
+    expect(tableOf(lines)[0]).toEqual({
+      rank: 0,
+      srcRank: 2,
+      phase: "agree",
+      expected: "its call of dispatch (operation 0)",
+      received: "it closed the connection",
+    });
   }, 30_000);
 
   test("a process that is slower than the deadline is a timeout on both", async () => {

@@ -4,6 +4,7 @@ import { ControlPlane, meet } from "../../dist/backends/cuda/cluster/index.js";
 
 const options = JSON.parse(process.argv[2]);
 const say = (what) => process.stdout.write(`${JSON.stringify(what)}\n`);
+await new Promise((resolve) => setTimeout(resolve, options.startsInMs ?? 0));
 try {
   const meeting = await meet({
     place: options.place,

@@ -23,8 +23,8 @@ async function freePort(): Promise<number> {
 }
 
 /** Real processes on this machine, each with its own options; `absent` ones are never started. */
-async function launch(members: (object | "absent")[]): Promise<Event[][]> {
-  const port = await freePort();
+async function launch(members: (object | "absent")[], at?: number): Promise<Event[][]> {
+  const port = at ?? (await freePort());
   const runs = members.map((options, processRank) => {
     if (options === "absent") return Promise.resolve([]);
     const place = { launcher: "by hand", numProcesses: members.length, processRank, host: "127.0.0.1", port };
@@ -161,4 +161,13 @@ test("a wrong or missing secret is refused; the right one passes", async () => {
   expect(none[1][0].message).toContain("asks for a shared secret");
   const right = await launch([{ secret: "a" }, { secret: "a" }]);
   expect(right.map((mine) => mine[0].met)).toEqual(["payload of process 0", "payload of process 0"]);
+});
+
+test("a forwarder that takes calls and drops them before process 0 listens is dialled again", async () => {
+  const port = await freePort();
+  const forwarder = createServer((socket) => socket.destroy());
+  await new Promise<void>((resolve) => forwarder.listen(port, "127.0.0.1", resolve));
+  setTimeout(() => forwarder.close(), 600);
+  const events = await launch([{ startsInMs: 900 }, {}], port);
+  expect(events.map((mine) => mine[0].met)).toEqual(["payload of process 0", "payload of process 0"]);
 });

@@ -95,7 +95,7 @@ async function host(options: RendezvousOptions): Promise<Meeting> {
 async function join(options: RendezvousOptions): Promise<Meeting> {
   const { place, contract, secret, timeoutMs } = options;
   const deadline = performance.now() + timeoutMs;
-  const channel = await dial(place, deadline, timeoutMs);
+  const { channel, challenge } = await dial(place, deadline, timeoutMs);
   const left = Math.max(1, deadline - performance.now());
   return withDeadline(
     left,
@@ -104,7 +104,6 @@ async function join(options: RendezvousOptions): Promise<Meeting> {
         `rendezvous: ${address(place)} answered, but the group was not complete within ${timeoutMs} ms; process 0 names who is missing`,
       ),
     async () => {
-      const challenge = await nextMessage(channel, "challenge");
       if (challenge.secret === true && secret === undefined) {
         throw new ContractMismatch(
           `rendezvous: process 0 asks for a shared secret; give process ${place.processRank} the same one`,
@@ -194,17 +193,17 @@ function listen(server: Server, host: string, port: number): Promise<void> {
   });
 }
 
-/** Process 0 may start later than the others: dialled again until the deadline. */
-async function dial(place: ClusterPlace, deadline: number, timeoutMs: number): Promise<Channel> {
+/**
+ * Process 0 may start later than the others: dialled again until the deadline. A forwarder on the way (a tunnel, a
+ * service) may take the call before process 0 listens and drop it: process 0 is there when it has asked its question.
+ */
+async function dial(
+  place: ClusterPlace,
+  deadline: number,
+  timeoutMs: number,
+): Promise<{ channel: Channel; challenge: Message }> {
   for (;;) {
-    const reason = await new Promise<Channel | string>((resolve) => {
-      const socket = connect({ host: place.host, port: place.port });
-      socket.once("connect", () => {
-        socket.removeAllListeners("error");
-        resolve(new Channel(socket, nameProcesses([0])));
-      });
-      socket.once("error", (error) => resolve(error.message));
-    });
+    const reason = await challenged(place, deadline);
     if (typeof reason !== "string") return reason;
     if (performance.now() + RETRY_MS > deadline) {
       throw new Timeout(
@@ -212,6 +211,31 @@ async function dial(place: ClusterPlace, deadline: number, timeoutMs: number): P
       );
     }
     await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+  }
+}
+
+/** One try: the channel and what process 0 asks, or why there is none. */
+async function challenged(
+  place: ClusterPlace,
+  deadline: number,
+): Promise<{ channel: Channel; challenge: Message } | string> {
+  const channel = await new Promise<Channel | string>((resolve) => {
+    const socket = connect({ host: place.host, port: place.port });
+    socket.once("connect", () => {
+      socket.removeAllListeners("error");
+      resolve(new Channel(socket, nameProcesses([0])));
+    });
+    socket.once("error", (error) => resolve(error.message));
+  });
+  if (typeof channel === "string") return channel;
+  try {
+    const silent = () => new Timeout("it took the call and said nothing");
+    const left = Math.max(1, deadline - performance.now());
+    const challenge = await withDeadline(left, silent, () => nextMessage(channel, "challenge"));
+    return { channel, challenge };
+  } catch (error) {
+    channel.end();
+    return (error as Error).message;
   }
 }
 
