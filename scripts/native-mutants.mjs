@@ -24,15 +24,20 @@ const count = Number(option("--count", Number.POSITIVE_INFINITY));
 const MUTANTS = [
   ["no barrier after the counts are exchanged", "native/layout.cu", '  operation.barrier("counts");', ""],
   ["no barrier before the fill", "native/dispatch.cu", '  operation.barrier("arrived");', ""],
-  ["no barrier before the sums at the source", "native/combine.cu", '  operation.barrier("returned");', ""],
+  [
+    "no barrier before the sums at the source",
+    "native/combine.cu",
+    '    operation.barrier("returned");\n  }\n',
+    "  }\n",
+  ],
   ["combine starts without waiting for earlier operations", "native/combine.cu", '  operation.barrier("entry");', ""],
   ["layout starts without waiting for earlier operations", "native/layout.cu", '  operation.barrier("entry");', ""],
   ["pull: nobody waits for the readers", "native/combine.cu", '  if (remoteReads) operation.barrier("read");', ""],
   [
     "cached dispatch: pushes before the addresses are there",
     "native/dispatch.cu",
-    '    publish();\n    operation.barrier("addresses");\n  }\n  bring',
-    "    publish();\n  }\n  bring",
+    '    publish();\n    operation.barrier("addresses");\n    openHops();\n  }\n',
+    "    publish();\n    openHops();\n  }\n",
   ],
   [
     "a barrier forgets the last rank",
@@ -122,6 +127,67 @@ const MUTANTS = [
   ],
 ];
 
+/** The same for groups over several processes, found by the self-test's `nodes`. */
+const NETWORK_MUTANTS = [
+  [
+    "a relay copies on before the part has come",
+    "native/relay.cu",
+    "  operation.group().network->arrive(kind, local, part, plane);",
+    "",
+  ],
+  [
+    "a part leaves before it is packed",
+    "native/network.cc",
+    '  check(cudaStreamWaitEvent(rail.stream, rail.ready.get(), 0), "cudaStreamWaitEvent", rank.rank);',
+    "",
+  ],
+  [
+    "sums of other nodes are taken before they have come",
+    "native/combine.cu",
+    "      operation_.group().network->arrive(kind, local, part, plane_.which);",
+    "",
+  ],
+  ["a relay sums before its node's rows are back", "native/combine.cu", '    operation.barrier("relayed");', ""],
+  ["a source sums before its node's rows are back", "native/combine.cu", '  operation.barrier("returned");', ""],
+  [
+    "what a relay has for its node stays there",
+    "native/relay.cu",
+    "  sendPart(operation, handle, buffers, HopKind::Node, 1, plane, bytes);",
+    "",
+  ],
+  [
+    "probs of a relayed row: always the first entry's",
+    "kernels/relay.cuh",
+    "    number += rail ?",
+    "    number += false ? 1 : rail && false ?",
+  ],
+  [
+    "rows of a place: items that stay in the node too",
+    "kernels/hops.cuh",
+    "  return inNode && !isLocal(shape, hop.ranksPerProcess, dst) ? dst - hop.first : -1;",
+    "  return inNode ? dst - hop.first : -1;",
+  ],
+  [
+    "relayed rows return to the tokens' staging places",
+    "native/layout.cu",
+    "       net.srcRank, net.srcToken, own.numTokens);",
+    "       net.srcRank, net.srcToken, 0);",
+  ],
+  ["a bad id is not told to the others", "native/layout.cu", "markBadSlots(operation, handle, layout);", "{}"],
+  [
+    "uneven parts: the last rows of a pair are not sent",
+    "native/network.cc",
+    "(rows + RAIL_PARTS - 1) / RAIL_PARTS",
+    "rows / RAIL_PARTS",
+  ],
+  [
+    "a handle's second use sends the first one's rows",
+    "native/relay.cu",
+    "    fillPart(operation, handle, buffers, kind, input, part, plane, bytes);",
+    "    if (part > 0) fillPart(operation, handle, buffers, kind, input, part, plane, bytes);",
+  ],
+];
+
 const kept = option("--work", null);
 const work = kept ?? join(tmpdir(), `fused-a2a-mutants-${process.pid}`);
 mkdirSync(work, { recursive: true });
@@ -136,7 +202,8 @@ try {
     console.log(`mutant | in order | shuffled (of ${seeds})\n--- | --- | ---`);
     console.log(`none | ${isFound(base, 0) ? "found" : "-"} | ${countFound(base)}`);
   }
-  for (const [name, file, from, to] of MUTANTS.slice(first, first + count)) {
+  const all = [...MUTANTS.map((one) => [...one, false]), ...NETWORK_MUTANTS.map((one) => [...one, true])];
+  for (const [name, file, from, to, network] of all.slice(first, first + count)) {
     const folder = join(work, "mutant");
     rmSync(folder, { recursive: true, force: true });
     cpSync(base, folder, { recursive: true, preserveTimestamps: true });
@@ -145,7 +212,7 @@ try {
     if (!text.includes(from)) throw new Error(`mutant '${name}': ${file} no longer has its text`);
     writeFileSync(path, text.replace(from, to));
     build(folder);
-    console.log(`${name} | ${isFound(folder, 0) ? "found" : "-"} | ${countFound(folder)}`);
+    console.log(`${name} | ${isFound(folder, 0, network) ? "found" : "-"} | ${countFound(folder, network)}`);
   }
 } finally {
   if (kept === null) rmSync(work, { recursive: true, force: true });
@@ -162,8 +229,11 @@ CUDA := backends/cuda
 SOURCES := $(wildcard $(CUDA)/native/*.cc $(CUDA)/native/*.cu $(CUDA)/native/selftest/*.cc $(CUDA)/emulation/*.cc)
 OBJECTS := $(addsuffix .o,$(basename $(SOURCES)))
 FLAGS := -std=c++20 -O1 -w -DFA2A_EMULATED -ffp-contract=off -MMD -I$(CUDA)/emulation
+all: selftest libfused_a2a_nccl_sockets.so
 selftest: $(OBJECTS)
 \tg++ -pthread -o $@ $^
+libfused_a2a_nccl_sockets.so: $(CUDA)/emulation/nccl/sockets.cc
+\tg++ $(FLAGS) -fPIC -shared -pthread -x c++ $< -o $@
 %.o: %.cc
 \tg++ $(FLAGS) -c $< -o $@
 %.o: %.cu
@@ -176,17 +246,19 @@ selftest: $(OBJECTS)
 }
 
 /** True when the self-test fails: a wrong result, a refusal, a crash or no end. */
-function isFound(folder, seed) {
-  const command =
-    seed === 0
+function isFound(folder, seed, network = false) {
+  const nodes = ["nodes", "--cases", "3", "--large", "300", "--seed", `${seed + 1}`];
+  const command = network
+    ? [...nodes, "--shuffled", seed === 0 ? "0" : "1"]
+    : seed === 0
       ? ["check", "--groups", "4", "--cases", "4"]
       : ["stress", "--seed", `${seed}`, "--seeds", "1", "--operations", "60"];
   // Processor time, not the clock: a busy machine must not look like a bug found.
   return spawnSync("sh", ["-c", 'ulimit -t 60; exec "$0" "$@"', join(folder, "selftest"), ...command]).status !== 0;
 }
 
-function countFound(folder) {
+function countFound(folder, network) {
   let found = 0;
-  for (let seed = 1; seed <= seeds; seed++) if (isFound(folder, seed)) found++;
+  for (let seed = 1; seed <= seeds; seed++) if (isFound(folder, seed, network)) found++;
   return found;
 }

@@ -1,6 +1,7 @@
 #include "network.h"
 
 #include <algorithm>
+#include <condition_variable>
 #include <thread>
 
 namespace fa2a {
@@ -84,12 +85,32 @@ void Network::open(HopKind kind, const uint8_t* ids, bool ofNode) {
   }
 }
 
-Network::~Network() {
+Network::~Network() { endAll(aborted_.empty() ? api_.CommDestroy : api_.CommAbort); }
+
+void Network::endAll(nccl::Result (*end)(nccl::Comm)) {
+  // NCCL has been seen to wait in there for a process that is stopped: then nobody waits for it longer than this, and its
+  // thread ends with the process.
+  constexpr auto PATIENCE = std::chrono::seconds(3);
+  struct Left {
+    std::mutex mutex;
+    std::condition_variable none;
+    int count = 0;
+  };
+  const auto left = std::make_shared<Left>();
   for (auto& hop : hops_) {
     for (Rail& rail : hop) {
-      if (rail.comm != nullptr) (aborted_.empty() ? api_.CommDestroy : api_.CommAbort)(rail.comm);
+      if (rail.comm == nullptr) continue;
+      const std::lock_guard lock(left->mutex);
+      left->count++;
+      std::thread([end, left, comm = std::exchange(rail.comm, nullptr)] {
+        end(comm);
+        const std::lock_guard done(left->mutex);
+        if (--left->count == 0) left->none.notify_all();
+      }).detach();
     }
   }
+  std::unique_lock lock(left->mutex);
+  left->none.wait_for(lock, PATIENCE, [&] { return left->count == 0; });
 }
 
 kernels::Hop Network::hop(HopKind kind, const Rank& rank) const {
@@ -105,11 +126,7 @@ int Network::placeOf(HopKind kind, const Rank& rank) const {
 void Network::abortAll(const std::string& why) {
   left_ = outstanding();
   aborted_ = why;
-  for (auto& hop : hops_) {
-    for (Rail& rail : hop) {
-      if (rail.comm != nullptr) api_.CommAbort(std::exchange(rail.comm, nullptr));
-    }
-  }
+  endAll(api_.CommAbort);
 }
 
 void Network::call(nccl::Result result, const char* what, Rail& rail, int32_t rank) {

@@ -156,6 +156,7 @@ class Network {
   void call(nccl::Result result, const char* what, Rail& rail, int32_t rank);
   void settle(const char* what, Rail& rail, int32_t rank);
   void abortAll(const std::string& why);
+  void endAll(nccl::Result (*end)(nccl::Comm));
   std::vector<fa2a_wait> outstanding();
 
   Group& group_;
