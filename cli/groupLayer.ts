@@ -7,6 +7,7 @@ import type { Diagnosis } from "../core/topology/diagnose.ts";
 import { ARRIVAL_PHASE, explainWaits, type MeasuredWaits, measureWaits } from "../core/topology/measured.ts";
 import type { LayerRun } from "./execute.ts";
 import type { Job } from "./job.ts";
+import { countedWire, expectedWire, wireLaws } from "./wire.ts";
 
 export interface GroupLayer {
   /** Of all ranks, on the clock of process 0. */
@@ -24,17 +25,20 @@ export async function gather<T>(group: Group, name: string, value: T): Promise<T
 
 /** Every process calls it after the layer. */
 export async function gatherLayer(group: Group, job: Job, run: LayerRun): Promise<GroupLayer> {
-  const own = { tallies: tally(run.data), phases: run.phases };
+  const own = { tallies: tally(run.data), phases: run.phases, wire: await countedWire(group) };
   const all = await gather(group, `layer ${run.layer.name}`, own);
   const tallies: RankTally[] = all.flatMap((one) => one.tallies);
   const routings = run.layer.topkIdx.map((ids, rank) => rankRouting(rank, ids, null, job.shape.numExperts));
   const phases = all.flatMap((one) => onClockOf(all[0].phases, one.phases));
   const measured = all.length === 1 ? null : measureWaits(phases, job.shape);
   const why = measured && explainWaits(measured, job.shape);
+  const numCut = tallies.reduce((total, one) => total + one.numCut, 0);
+  const wire = all.flatMap((one) => one.wire);
+  const crossing = all.length === 1 ? [] : wireLaws(expectedWire(job, routings), wire, numCut > 0);
   return {
     phases,
-    laws: conservationOf(tallies, routings, run.data.meta),
-    numCut: tallies.reduce((total, one) => total + one.numCut, 0),
+    laws: [...conservationOf(tallies, routings, run.data.meta), ...crossing],
+    numCut,
     waits: measured && why && { ...measured, findings: why.findings, words: why.words },
   };
 }

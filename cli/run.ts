@@ -1,6 +1,6 @@
 import { Command } from "commander";
 import type { Group } from "../core/backend.ts";
-import { elementBytes, SCALE_BLOCK } from "../core/dtype/dtype.ts";
+import { elementBytes } from "../core/dtype/dtype.ts";
 import { rankRouting } from "../core/layout/routing.ts";
 import type { Diagnosis } from "../core/topology/diagnose.ts";
 import { writeTrace } from "../core/trace/write.ts";
@@ -12,7 +12,7 @@ import { type GroupLayer, gatherLayer, tracePhases } from "./groupLayer.ts";
 import { addJobOptions, type Job, type JobOptions, openJob, ROUTING_ARGUMENT } from "./job.ts";
 import { formatBytes, formatNumber, printResult, table } from "./output.ts";
 import { progressBar } from "./progress.ts";
-import { countTraffic, TRAFFIC_FORMULAS, type Traffic } from "./traffic.ts";
+import { countTraffic, TRAFFIC_FORMULAS, type Traffic, wireRowBytes } from "./traffic.ts";
 import { version } from "./version.ts";
 
 export interface LayerReport {
@@ -79,12 +79,6 @@ async function runCommand(path: string | undefined, options: JobOptions & { trac
     await backend.close();
     await job.close();
   }
-}
-
-/** Bytes of a row on the wire: its elements, and with fp8 its scales. */
-function wireRowBytes(job: Job): number {
-  const scales = job.dtype === "fp8e4m3" ? 4 * Math.ceil(job.hidden / SCALE_BLOCK) : 0;
-  return job.hidden * elementBytes(job.dtype) + scales;
 }
 
 /** `whole`: the layer of the whole group, where this process has but a part. */

@@ -1,6 +1,8 @@
 /** Bytes of one dispatch by definition (docs/cost-model.md): the definition is printed beside every number. */
+import { elementBytes, SCALE_BLOCK } from "../core/dtype/dtype.ts";
 import type { HandleData } from "../core/handle/handle.ts";
 import { numLocalExperts, type RankRouting } from "../core/layout/routing.ts";
+import type { Job } from "./job.ts";
 
 export interface Traffic {
   readonly numTokens: number;
@@ -25,6 +27,12 @@ export const TRAFFIC_FORMULAS = {
   networkBytes: "one row per (token, other node) x row bytes",
   maxOverMeanRank: "max(slots per rank) / mean(slots per rank)",
 } as const;
+
+/** Bytes of a row on the wire: its elements, and with fp8 its scales. */
+export function wireRowBytes(job: Pick<Job, "hidden" | "dtype">): number {
+  const scales = job.dtype === "fp8e4m3" ? 4 * Math.ceil(job.hidden / SCALE_BLOCK) : 0;
+  return job.hidden * elementBytes(job.dtype) + scales;
+}
 
 export function countTraffic(data: HandleData, routings: readonly RankRouting[], rowBytes: number): Traffic {
   const { meta } = data;

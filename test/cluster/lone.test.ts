@@ -25,7 +25,10 @@ describe.skipIf(!built)(`one process per rank${whyNotBuilt}`, () => {
       all.forEach((lines, process) => {
         expect(lines[0].met).toEqual([process]);
         const done = lines.filter((line) => line.done !== undefined);
-        expect(done.map((line) => line.differing), JSON.stringify(lines)).toEqual(CASES.map(() => []));
+        expect(
+          done.map((line) => line.differing),
+          JSON.stringify(lines),
+        ).toEqual(CASES.map(() => []));
         expect(done[0].phases).toEqual(expect.arrayContaining(["agree", "node rows"]));
       });
     },
@@ -38,6 +41,10 @@ describe.skipIf(!built)(`one process per rank${whyNotBuilt}`, () => {
     for (const { status, stdout, stderr } of await Promise.all(runs.map(({ ended }) => ended))) {
       expect(stderr).toBe("");
       expect(JSON.parse(stdout)).toMatchObject({ ok: true, numDiffering: 0, shape: { numRanks: 4, ranksPerNode } });
+      const { laws } = JSON.parse(stdout);
+      expect(laws.map(({ ok }: { ok: boolean }) => ok)).toEqual(Array(5).fill(true));
+      expect(laws[3].received > 0, "crosses hosts").toBe(ranksPerNode < 4);
+      expect(laws[4].received).toBeGreaterThan(0);
       expect(status).toBe(0);
     }
   };

@@ -14,6 +14,7 @@ try {
     timeoutMs: options.timeoutMs ?? 5000,
   });
   say({ met: meeting.payload });
+  await new Promise((resolve) => setTimeout(resolve, options.readyInMs ?? 0));
   const control = new ControlPlane(
     options.place.processRank,
     options.place.numProcesses,

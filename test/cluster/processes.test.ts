@@ -171,3 +171,14 @@ test("a forwarder that takes calls and drops them before process 0 listens is di
   const events = await launch([{ startsInMs: 900 }, {}], port);
   expect(events.map((mine) => mine[0].met)).toEqual(["payload of process 0", "payload of process 0"]);
 });
+
+test("an operation that comes before process 0 is ready for it waits there", async () => {
+  const events = await launch(
+    [{ readyInMs: 600, operations: [dispatch()] }, { operations: [dispatch()] }].map(patient),
+  );
+  expect(events.map((mine) => mine[1].agreed)).toEqual(["dispatch", "dispatch"]);
+});
+
+function patient<T extends object>(member: T): T & { deadlineMs: number } {
+  return { ...member, deadlineMs: 3000 };
+}

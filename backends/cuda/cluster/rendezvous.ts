@@ -59,6 +59,8 @@ async function host(options: RendezvousOptions): Promise<Meeting> {
         channel.onMessage = (message) => {
           const refusal = checkHello(message, place, channels, nonce, secret);
           if (refusal !== null) return channel.end({ type: "refused", reason: refusal });
+          // Its first operation may come before this process is ready for it: it waits for who listens next.
+          channel.onMessage = null;
           const process = Number(message.processRank);
           channel.name = nameProcesses([process]);
           channels.set(process, channel);
