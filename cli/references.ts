@@ -1,6 +1,6 @@
 import { createBackend } from "../backends/index.ts";
 import type { Backend, Group } from "../core/backend.ts";
-import { Unavailable } from "../core/errors.ts";
+import { InvalidArgument, Unavailable } from "../core/errors.ts";
 import { gather } from "./groupLayer.ts";
 import type { NotRun } from "./verifyReport.ts";
 
@@ -21,6 +21,14 @@ export async function sameReferences(group: Group, { backends, notRun }: Referen
   const dropped = backends
     .filter((backend) => !kept.includes(backend))
     .map(({ name }) => ({ name, why: `process ${lacking(name).join(", ")} has none` }));
+  if (kept.length === 0) {
+    throw new InvalidArgument({
+      name: "against",
+      expected: "a reference that every process has",
+      received: all.map((names, process) => `${names.join(", ") || "none"} on process ${process}`).join("; "),
+      remedy: "name the same ones on every process",
+    });
+  }
   return { backends: kept, notRun: [...notRun, ...dropped] };
 }
 

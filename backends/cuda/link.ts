@@ -142,12 +142,11 @@ export class ClusterLink {
         throw error;
       }
       const named = await this.#nameOf();
-      const waits = [...(named?.waits ?? []), ...(await this.#group.waits().catch(() => []))];
+      const own = [...(named?.waits ?? []), ...(await this.#group.waits().catch(() => []))];
       const Class = (named ?? error) instanceof Timeout ? Timeout : BackendFailure;
       const message = named === null ? error.message : `${named.message} (${error.message})`;
-      const failure = new Class(message, { cause: error, waits });
-      if (named === null) this.#control.giveUp(this.#current, failure);
-      throw failure;
+      this.#control.giveUp(this.#current, new Class(message, { waits: own }));
+      throw new Class(message, { cause: error, waits: await this.#tableOfAll(own) });
     }
   }
 
@@ -170,6 +169,13 @@ export class ClusterLink {
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
     return this.#failure;
+  }
+
+  /** Process 0 waits a moment for what the others were waiting for: one table of all ranks. */
+  async #tableOfAll(own: readonly Wait[]): Promise<Wait[]> {
+    if (this.#place.processRank === 0) await new Promise((resolve) => setTimeout(resolve, NAME_WITHIN_MS));
+    const rows = new Map([...own, ...this.#control.reported].map((wait) => [JSON.stringify(wait), wait]));
+    return [...rows.values()].sort((a, b) => a.rank - b.rank || a.srcRank - b.srcRank);
   }
 
   #ranksOf(processRank: number): number[] {

@@ -108,6 +108,26 @@ describe.skipIf(!built)(`commands over several processes${why}`, () => {
     }
   }, 30_000);
 
+  test("references that not every process has are left out and named; none in common is an error", async () => {
+    const differing = await byHand(2, ["verify", ...SMALL], (node) => [
+      "--against",
+      node === 0 ? "oracle" : "oracle,wasm",
+    ]);
+    for (const { stdout, stderr } of differing) {
+      expect(stderr).toBe("");
+      expect(JSON.parse(stdout).references.map((one: { reference: string }) => one.reference)).toEqual(["oracle"]);
+    }
+    expect(JSON.parse(differing[1].stdout).notRun).toEqual([{ name: "wasm", why: "process 0 has none" }]);
+    for (const { status, stderr } of await byHand(2, ["verify", ...SMALL], (node) => [
+      ...["--against", node === 0 ? "oracle" : "wasm"],
+    ])) {
+      expect(stderr).toContain(
+        "against: expected a reference that every process has, received oracle on process 0; wasm",
+      );
+      expect(status).toBe(2);
+    }
+  }, 40_000);
+
   test("a process that never calls: the table of who waits for whom, as text and as JSON", async () => {
     const SLOW = { NODE_OPTIONS: `--require ${here("test/cluster/slow.cjs")}`, SLOW_MS: "3000" };
     const rendezvous = `127.0.0.1:${await freePort()}`;

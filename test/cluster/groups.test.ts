@@ -105,20 +105,25 @@ describe.skipIf(!built)(`groups over several processes${why}`, () => {
   }, 30_000);
 
   test("a process stopped while rows travel: which ranks expected how many bytes of whom, in which phase", async () => {
-    // What process 1 sends is slow, so that it surely stops in the middle of the operation.
-    const [lines] = await runRanks(4, [[{}], [{ stopInMs: 1500 }, {}]], (process) => ({
+    // What process 2 sends is slow, so that it surely stops in the middle of the operation.
+    const step = { numExperts: 12 };
+    const all = await runRanks(6, [[step], [step], [{ stopInMs: 1500 }, step]], (process) => ({
       deadlineMs: 2500,
-      ...(process === 1 ? { env: { FUSED_A2A_EMULATED_LINK: "1-0:700000" } } : {}),
+      ...(process === 2 ? { env: { FUSED_A2A_EMULATED_LINK: "2-0:700000,2-1:700000" } } : {}),
     }));
-    expectFailed(lines, "TIMEOUT", /network/);
-    const table = tableOf(lines);
-    expect(table.length).toBeGreaterThan(0);
-    for (const wait of table) {
-      expect([0, 1]).toContain(wait.rank);
-      expect(wait.srcRank).toBe(wait.rank + 2);
-      expect(wait.phase).toMatch(/^(network (rows|routes)|counts)/);
-      expect(wait.expected).toMatch(/^[\d,]+ bytes$/);
-      expect(wait.received).toBe("nothing");
+    for (const process of [0, 1]) {
+      expectFailed(all[process], "TIMEOUT", /network/);
+      const table = tableOf(all[process]);
+      // Process 0 has the rows of every process that lives.
+      const ranks = new Set(table.map(({ rank }) => rank));
+      expect([...ranks]).toEqual(process === 0 ? [0, 1, 2, 3] : expect.arrayContaining([2, 3]));
+      for (const wait of table.filter(({ srcRank }) => srcRank >= 4)) {
+        expect(wait.srcRank % 2).toBe(wait.rank % 2);
+        expect(wait.phase).toMatch(/^(network (rows|routes)|counts)/);
+        expect(wait.expected).toMatch(/^[\d,]+ bytes$/);
+        expect(wait.received).toBe("nothing");
+      }
+      expect(table.some(({ srcRank }) => srcRank >= 4)).toBe(true);
     }
   }, 40_000);
 

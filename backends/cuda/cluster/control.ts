@@ -32,6 +32,7 @@ export class ControlPlane {
   /** Process 0 keeps it for all. */
   readonly #rounds: Rounds;
   readonly #waiters = new Map<number, Waiter>();
+  readonly #reported: Wait[] = [];
   #sequence = 0;
   #failure: FusedA2AError | null = null;
   /** Told once when another process is late, stopped or gone, whether or not anybody waits here. */
@@ -85,16 +86,21 @@ export class ControlPlane {
     if (this.#failure === null) this.#announce(sequence, { contract: { operation }, refused: reason });
   }
 
-  /** Ends the group everywhere: this process cannot go on in the middle of an operation. */
+  /**
+   * Ends the group everywhere: this process cannot go on in the middle of an operation. Where it has ended already, process
+   * 0 still learns what this process was waiting for.
+   */
   giveUp(operation: string, error: FusedA2AError): void {
-    if (this.#failure !== null) return;
     const { code, message, waits = [] } = error;
     const reason = `process ${this.#processRank} gave up ${operation}: ${message}`;
+    this.#channels.get(0)?.send({ type: "failed", code, reason, waits });
     if (this.#processRank === 0) this.#tellAll(code, reason, waits);
-    else {
-      this.#channels.get(0)?.send({ type: "failed", code, reason, waits });
-      this.#fail(makeError(code, reason, waits));
-    }
+    else this.#fail(makeError(code, reason, waits));
+  }
+
+  /** Process 0: what the others said they were waiting for when the group ended. */
+  get reported(): readonly Wait[] {
+    return this.#reported;
   }
 
   /** Number of the last operation, counted from 0; 0 before the first. */
@@ -134,7 +140,9 @@ export class ControlPlane {
     else if (message.type === "agreed" || message.type === "mismatch") {
       this.#conclude(sequence, message as unknown as Verdict);
     } else if (message.type === "failed") {
-      this.#tellAll(`${message.code}`, `${message.reason}`, (message.waits ?? []) as readonly Wait[]);
+      const waits = (message.waits ?? []) as readonly Wait[];
+      this.#reported.push(...waits);
+      this.#tellAll(`${message.code}`, `${message.reason}`, waits);
     }
   }
 
