@@ -54,7 +54,6 @@ export class ClusterLink {
   #failure: FusedA2AError | null = null;
   /** The operation that this process is on its way to: the others wait for it. */
   #coming: string | null = null;
-  #current = "an operation";
   /** Where failed operations are kept, if anywhere. */
   bundles: FailureBundles | null = null;
 
@@ -92,7 +91,6 @@ export class ClusterLink {
    */
   async agree(contract: Contract, calledUs: number, step = false): Promise<Phase[]> {
     const arrivals = await this.#agreed(step, () => this.#control.agree(contract));
-    this.#current = `${contract.operation}`;
     const { processRank, numProcesses } = this.#place;
     const phases: Phase[] = [];
     for (const rank of this.#ranksOf(processRank)) {
@@ -138,14 +136,17 @@ export class ClusterLink {
     } catch (error) {
       if (!(error instanceof FusedA2AError) || isKnownToAll(error)) throw error;
       if (!(error instanceof BackendFailure) && !(error instanceof Timeout)) {
-        this.#control.giveUp(this.#current, error);
+        this.#control.giveUp(error);
         throw error;
       }
+      const isFirst = this.#failure === null;
       const named = await this.#nameOf();
+      // That another gave up at the same time explains nothing: this error says what happened here.
+      const isOwn = named === null || (isFirst && this.#control.isSecondHand);
       const own = [...(named?.waits ?? []), ...(await this.#group.waits().catch(() => []))];
-      const Class = (named ?? error) instanceof Timeout ? Timeout : BackendFailure;
-      const message = named === null ? error.message : `${named.message} (${error.message})`;
-      this.#control.giveUp(this.#current, new Class(message, { waits: own }));
+      const Class = (isOwn ? error : named) instanceof Timeout ? Timeout : BackendFailure;
+      const message = isOwn ? error.message : `${named.message} (${error.message})`;
+      this.#control.giveUp(new Class(message, { waits: own }));
       throw new Class(message, { cause: error, waits: await this.#tableOfAll(own) });
     }
   }

@@ -2,6 +2,7 @@
 import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { freePort } from "./run.ts";
@@ -20,8 +21,10 @@ interface Ended {
 
 /** One process per environment; the arguments may differ. */
 function start(processes: readonly { args: readonly string[]; env?: Record<string, string> }[]): Promise<Ended[]> {
+  // Away from the repository: a failure leaves its bundle where the process stands.
+  const cwd = mkdtempSync(join(tmpdir(), "fused-a2a-commands-"));
   const runs = processes.map(({ args, env }) => {
-    const child = spawn(process.execPath, [MAIN, ...args], { env: { ...process.env, ...env } });
+    const child = spawn(process.execPath, [MAIN, ...args], { cwd, env: { ...process.env, ...env } });
     let stdout = "";
     let stderr = "";
     child.stdout.on("data", (chunk) => {

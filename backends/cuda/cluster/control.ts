@@ -33,6 +33,7 @@ export class ControlPlane {
   readonly #rounds: Rounds;
   readonly #waiters = new Map<number, Waiter>();
   readonly #reported: Wait[] = [];
+  #isSecondHand = false;
   #sequence = 0;
   #failure: FusedA2AError | null = null;
   /** Told once when another process is late, stopped or gone, whether or not anybody waits here. */
@@ -90,12 +91,18 @@ export class ControlPlane {
    * Ends the group everywhere: this process cannot go on in the middle of an operation. Where it has ended already, process
    * 0 still learns what this process was waiting for.
    */
-  giveUp(operation: string, error: FusedA2AError): void {
+  giveUp(error: FusedA2AError): void {
     const { code, message, waits = [] } = error;
-    const reason = `process ${this.#processRank} gave up ${operation}: ${message}`;
-    this.#channels.get(0)?.send({ type: "failed", code, reason, waits });
+    const reason = `process ${this.#processRank} gave up: ${message}`;
+    this.#isSecondHand ||= this.#failure === null;
+    this.#channels.get(0)?.send({ type: "failed", gaveUp: true, code, reason, waits });
     if (this.#processRank === 0) this.#tellAll(code, reason, waits);
     else this.#fail(makeError(code, reason, waits));
+  }
+
+  /** True when the group ended because some process could not go on, not because one is known to be late or gone. */
+  get isSecondHand(): boolean {
+    return this.#isSecondHand;
   }
 
   /** Process 0: what the others said they were waiting for when the group ended. */
@@ -142,6 +149,7 @@ export class ControlPlane {
     } else if (message.type === "failed") {
       const waits = (message.waits ?? []) as readonly Wait[];
       this.#reported.push(...waits);
+      this.#isSecondHand ||= this.#failure === null && message.gaveUp === true;
       this.#tellAll(`${message.code}`, `${message.reason}`, waits);
     }
   }
@@ -174,7 +182,8 @@ export class ControlPlane {
   /** The end of the group: process 0 tells the others. */
   #tellAll(code: string, reason: string, waits: readonly Wait[]): void {
     if (this.#processRank === 0 && this.#failure === null) {
-      for (const channel of this.#channels.values()) channel.send({ type: "failed", code, reason, waits });
+      for (const channel of this.#channels.values())
+        channel.send({ type: "failed", gaveUp: this.#isSecondHand, code, reason, waits });
     }
     this.#fail(makeError(code, reason, waits));
   }
