@@ -44,20 +44,23 @@ export async function joinGroup(
     ...nativeGroupOptions(checked, { ...cuda, devices, deadlineMs }),
     networkId: new Uint8Array(Buffer.from(meeting.payload, "base64")),
   };
-  const made = await native(() => addon.groupCreate(given, settings)).catch((error) => {
-    for (const channel of meeting.channels.values()) channel.end();
-    throw error;
-  });
+  let made: NativeGroup | null = null;
   const link = new ClusterLink(place, meeting, deadlineMs, {
     numRanks,
     abort: () => {
+      const group = made;
+      if (group === null) return;
       // What waits for the others ends; the memory goes back. Both may find the group closed already.
-      void native(() => addon.groupAbort(made))
-        .then(() => native(() => addon.groupRelease(made)))
+      void native(() => addon.groupAbort(group))
+        .then(() => native(() => addon.groupRelease(group)))
         .catch(() => {});
     },
-    waits: () => nativeWaits(addon, made),
+    waits: async () => (made === null ? [] : nativeWaits(addon, made)),
   });
+  made = await link.make(
+    () => native(() => addon.groupCreate(given, settings)),
+    (late) => void addon.groupClose(late).catch(() => {}),
+  );
   if (cluster.bundleDir !== undefined) link.bundles = FailureBundles.of(cluster, meeting.payload);
   return new CudaGroup(name, addon, made, given, link);
 }

@@ -27,6 +27,22 @@ describe.skipIf(!built)(`agreement between processes${whyNotBuilt}`, () => {
   );
 
   test(
+    "routing on the host here and on the device there is the same; another topk there is named",
+    async () => {
+      const both = await runRanks(4, [
+        [{}, { topk: 6 }, {}],
+        [{ resident: true }, { resident: true, topk: 5 }, {}],
+      ]);
+      for (const lines of both) {
+        expect(lines[1].differing).toEqual([]);
+        expect(lines[2].message).toContain("topk: 6 on process 0, 5 on process 1");
+        expectGoesOn(lines);
+      }
+    },
+    LIMIT,
+  );
+
+  test(
     "exchange hands every process's value to all, in order with operations",
     async () => {
       const of = (process: number) => [
@@ -125,6 +141,40 @@ describe.skipIf(!built)(`agreement between processes${whyNotBuilt}`, () => {
         expect(lines[1].message).toContain("bytes: 4096 on process 0, 8192 on process 1");
         expectGoesOn(lines);
       }
+    },
+    LIMIT,
+  );
+
+  test(
+    "the handle of another dispatch is named",
+    async () => {
+      const both = await runRanks(4, [
+        [{ twice: "earlier" }, {}],
+        [{ twice: "later" }, {}],
+      ]);
+      for (const lines of both) {
+        expect(lines[1].message).toContain("handle: of operation 0 on process 0, of operation 1 on process 1");
+        expectGoesOn(lines);
+      }
+    },
+    LIMIT,
+  );
+
+  test(
+    "a process that cannot make its part is named to the others at once",
+    async () => {
+      const began = performance.now();
+      const all = await runRanks(6, [[{}], [{}], [{}]], (process) => ({
+        deadlineMs: 4000,
+        ...(process === 1 ? { devices: [99, 99] } : {}),
+      }));
+      for (const process of [0, 2]) {
+        expect(all[process][0]).toMatchObject({ code: "BACKEND_FAILURE" });
+        expect(all[process][0].message).toMatch(/^process 1 gave up: .*devices?/);
+        expect(all[process].at(-1)).toEqual({ alive: true });
+      }
+      expect(all[1][0].message).toMatch(/devices?/);
+      expect(performance.now() - began).toBeLessThan(20_000);
     },
     LIMIT,
   );
