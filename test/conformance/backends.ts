@@ -72,9 +72,25 @@ export const SPLIT_CANDIDATES: readonly Candidate[] = [
 
 /** The same in processes of their own, from dist/. */
 export const PROCESS_CANDIDATES: readonly Candidate[] = [
-  split("a process", "node", remoteParts),
-  split("a process", "rank", remoteParts),
+  split("a process", "node", () => remoteParts()),
+  split("a process", "rank", () => remoteParts()),
+  onGpus("node"),
+  onGpus("rank"),
 ];
+
+/** Real processes over the real NCCL; they may share one GPU. */
+function onGpus(per: PerProcess): Candidate {
+  return {
+    name: `cuda, a process per ${per}`,
+    open: async () => {
+      const whole = await createBackend("cuda");
+      const { nccl } = await (await import("../../backends/cuda/index.ts")).describeCuda();
+      if (nccl?.found !== true) throw new Unavailable(`NCCL not found: ${nccl?.tried ?? "no native addon"}`);
+      return splitBackend(per, remoteParts({ emulated: false }), whole);
+    },
+    skips: (shape) => unsplittable(per, shape),
+  };
+}
 
 /** The backend, or the reason why it cannot run here. */
 export async function tryOpen(candidate: Candidate): Promise<Backend | string> {

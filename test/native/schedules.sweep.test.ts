@@ -1,11 +1,13 @@
 /** Conformance under shuffled schedules, weak stores, a slow device and poisoned memory; and long runs without waiting. */
-import { describe, test } from "vitest";
-import type { CudaGroup } from "../../backends/cuda/index.ts";
-import type { Group } from "../../core/backend.ts";
+import { afterAll, beforeAll, describe, test } from "vitest";
+import { type CudaGroup, createCudaBackend } from "../../backends/cuda/index.ts";
+import type { Backend, Group } from "../../core/backend.ts";
 import { createOracleBackend } from "../../core/oracle/group.ts";
 import type { AnyTensor, Tensor } from "../../core/tensor.ts";
 import { random } from "../conformance/data.ts";
-import { CONFORMANCE_TESTS } from "../conformance/suite.ts";
+import { splitBackend } from "../conformance/split/backend.ts";
+import { remoteParts } from "../conformance/split/remote.ts";
+import { CONFORMANCE_TESTS, NODE_TESTS } from "../conformance/suite.ts";
 import { built, dataOf, expectSame, requestOf, uploadAll, why, withBackend, withGroup } from "./open.ts";
 
 const SEEDS = Array.from({ length: 24 }, (_, i) => i + 1);
@@ -18,6 +20,12 @@ const SHAPES = [
   "alignment and padding 16",
 ];
 const chosen = CONFORMANCE_TESTS.filter(({ name }) => SHAPES.some((shape) => name.endsWith(`: ${shape}`)));
+const NODE_SHAPES = [
+  "2 nodes of 4, fp8 rows with scales",
+  "4 nodes of 2, all bit patterns",
+  "4 nodes of 2, 280 rows of a pair",
+];
+const overNodes = NODE_TESTS.filter(({ name }) => NODE_SHAPES.some((shape) => name.endsWith(`: ${shape}`)));
 
 describe.skipIf(!built)(`shuffled schedules${why}`, () => {
   for (const seed of SEEDS) {
@@ -27,6 +35,27 @@ describe.skipIf(!built)(`shuffled schedules${why}`, () => {
     const emulation = { seed, weakStores: 1, slowDevice: (seed % devices) + 1, poison: 1, computeMajor };
     const what = `seed ${seed}, devices ${devices}, ${combinePath}, sm_${computeMajor}0`;
     test.each(chosen)(`$name (${what})`, ({ run }) => withBackend({ devices, combinePath, emulation }, run));
+  }
+
+  for (const seed of SEEDS.slice(0, 3)) {
+    const emulation = {
+      seed,
+      weakStores: 1,
+      slowDevice: (seed % 4) + 1,
+      poison: 1,
+      computeMajor: seed % 3 === 0 ? 8 : 9,
+    };
+    // Processes: parts in one process share one scheduler and its lock, and wait for each other most of the time.
+    for (const per of ["node", "rank"] as const) {
+      describe(`over nodes, a process per ${per}, seed ${seed}`, () => {
+        let backend: Backend;
+        beforeAll(async () => {
+          backend = splitBackend(per, remoteParts({ emulation }), await createCudaBackend({ emulated: true }));
+        });
+        afterAll(() => backend.close());
+        test.each(overNodes)("$name", ({ run }) => run(backend));
+      });
+    }
   }
 
   test.each(SEEDS.slice(0, 8))("100 operations of changing sizes with nothing between them, seed %i", (seed) =>

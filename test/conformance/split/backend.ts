@@ -24,7 +24,7 @@ export function unsplittable(per: PerProcess, { numRanks, ranksPerNode = numRank
 export function splitBackend(per: PerProcess, parts: Parts, whole: Backend): Backend {
   const groups = new Set<Group>();
   return {
-    name: "cuda-emulated",
+    name: whole.name,
     async createGroup(options) {
       const { numRanks, ranksPerNode = numRanks } = options;
       if (unsplittable(per, options) !== null) return whole.createGroup(options);

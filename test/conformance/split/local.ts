@@ -9,8 +9,7 @@ export function localParts(): Parts {
       if (index > 0) await new Promise((resolve) => setTimeout(resolve, 2));
       const cluster = { place, timeoutMs: 20_000, deadlineMs: 20_000 };
       const backend = await createCudaBackend({ emulated: true, cluster });
-      const group = await backend.createGroup(options);
-      return group;
+      return backend.createGroup(options);
     },
     async close() {},
   };

@@ -9,10 +9,10 @@ const handles = new Map();
 const memories = new Map();
 
 const CALLS = {
-  async open(place, options) {
+  async open(place, options, backend) {
     handles.clear();
     const cluster = { place, timeoutMs: 20_000, deadlineMs: 20_000 };
-    group = await (await createCudaBackend({ emulated: true, cluster })).createGroup(options);
+    group = await (await createCudaBackend({ ...backend, cluster })).createGroup(options);
     return { backend: group.backend, localRanks: group.localRanks };
   },
   async layout(routing, numExperts) {

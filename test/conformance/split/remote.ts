@@ -1,6 +1,8 @@
 /** Parts that are real processes: a group whose calls travel to a child and back. */
 import { type ChildProcess, fork } from "node:child_process";
-import { fileURLToPath } from "node:url";
+import { join } from "node:path";
+import type { NativeEmulation } from "../../../backends/cuda/index.ts";
+import { packageFolder } from "../../../backends/cuda/loader.ts";
 import type {
   BufferMemory,
   CombineRequest,
@@ -27,21 +29,34 @@ import { Handle, type HandleData } from "../../../core/handle/handle.ts";
 import { type AnyTensor, bytesOf, type Tensor, toHost } from "../../../core/tensor.ts";
 import type { Parts } from "./backend.ts";
 
-const MEMBER = fileURLToPath(new URL("member.mjs", import.meta.url));
+/** By the package: compiled tests may lie elsewhere in it. */
+const MEMBER = join(packageFolder(), "test/conformance/split/member.mjs");
+
+export interface RemoteOptions {
+  /** Emulated devices (the default) or GPUs; several processes may share one. */
+  readonly emulated?: boolean;
+  readonly emulation?: NativeEmulation;
+}
 
 /** Processes are started once and serve every group of the backend. */
-export function remoteParts(): Parts {
+export function remoteParts({ emulated = true, emulation }: RemoteOptions = {}): Parts {
   const members: Member[] = [];
   return {
     async open(index, place, options) {
-      members[index] ??= new Member(index);
-      const { backend, localRanks } = await members[index].call("open", place, options);
+      members[index] ??= new Member(index, emulated ? {} : hostVariables(index));
+      const { backend, localRanks } = await members[index].call("open", place, options, { emulated, emulation });
       return new RemoteGroup(members[index], backend, options, localRanks);
     },
     async close() {
       await Promise.all(members.map((member) => member.end()));
     },
   };
+}
+
+/** NCCL takes processes with a host id of their own for hosts, and lets them share a GPU. */
+function hostVariables(index: number): Record<string, string> {
+  const { NCCL_SOCKET_IFNAME = "lo" } = process.env;
+  return { NCCL_HOSTID: `fused-a2a-host${index}`, NCCL_SOCKET_IFNAME };
 }
 
 interface Waiter {
@@ -56,8 +71,8 @@ class Member {
   readonly #ended: Promise<void>;
   #next = 0;
 
-  constructor(index: number) {
-    this.#child = fork(MEMBER, { serialization: "advanced", execArgv: [] });
+  constructor(index: number, env: Readonly<Record<string, string>>) {
+    this.#child = fork(MEMBER, { serialization: "advanced", execArgv: [], env: { ...process.env, ...env } });
     this.#child.on("message", (answer: { id: number; value?: never; error?: Parameters<typeof asError>[0] }) => {
       const waiter = this.#waiters.get(answer.id);
       this.#waiters.delete(answer.id);
