@@ -9,8 +9,7 @@ import { printResult } from "./output.ts";
 import { openReferences } from "./references.ts";
 import { type Replay, refuseContradictions, replaysOf } from "./replay.ts";
 import { describeJob, describeLayers, traceRuns } from "./run.ts";
-import type { VerifyOptions } from "./verify.ts";
-import { type Verified, verifyJob } from "./verifyJob.ts";
+import { type Verified, type VerifyOptions, verifyJob } from "./verifyJob.ts";
 import { describeVerified, isVerified, type NotRun, numDiffering } from "./verifyReport.ts";
 
 interface Replayed {

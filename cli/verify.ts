@@ -5,18 +5,12 @@ import { openBundles } from "./bundles.ts";
 import { verifyBundles } from "./bundleVerify.ts";
 import { clusterOf } from "./cluster.ts";
 import { openExecutor } from "./executor.ts";
-import { addJobOptions, type JobOptions, openJob, ROUTING_ARGUMENT } from "./job.ts";
+import { addJobOptions, openJob, ROUTING_ARGUMENT } from "./job.ts";
 import { printResult } from "./output.ts";
 import { openReferences, sameReferences } from "./references.ts";
 import { describeJob, describeLayers, traceRuns } from "./run.ts";
-import { verifyJob } from "./verifyJob.ts";
+import { type VerifyOptions, verifyJob } from "./verifyJob.ts";
 import { describeVerified, isVerified, numDiffering } from "./verifyReport.ts";
-
-export interface VerifyOptions extends JobOptions {
-  readonly against?: string;
-  readonly trace?: string;
-  readonly json?: boolean;
-}
 
 const HELP = `
 Bundles: when an operation of a group over several processes fails, every living process writes

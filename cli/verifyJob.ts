@@ -6,7 +6,7 @@ import { verifyOwnRanks } from "./clusterVerify.ts";
 import type { OutputReport } from "./compare.ts";
 import { executeLayer, type LayerRun } from "./execute.ts";
 import { type GroupLayer, gatherLayer } from "./groupLayer.ts";
-import type { Job } from "./job.ts";
+import type { Job, JobOptions } from "./job.ts";
 import { progressBar } from "./progress.ts";
 import { type LayerReport, reportLayer, type TracedRun } from "./run.ts";
 import { Verifier } from "./verifier.ts";
@@ -20,6 +20,12 @@ export interface ReferenceResult {
   readonly outputs: readonly OutputReport[];
   readonly notCompared: readonly string[];
   readonly elapsedMs: number;
+}
+
+export interface VerifyOptions extends JobOptions {
+  readonly against?: string;
+  readonly trace?: string;
+  readonly json?: boolean;
 }
 
 export interface Verified {

@@ -3,7 +3,35 @@ import type { DispatchSettings } from "../../core/backend.ts";
 import type { HandleData, HandleMeta, Overflow, RankHandle } from "../../core/handle/handle.ts";
 import { roundUp } from "../../core/layout/counts.ts";
 import { type GroupShape, numLocalExperts, type RankRouting } from "../../core/layout/routing.ts";
-import type { Positions, Sizes } from "./layout.ts";
+
+export interface Sizes {
+  readonly topk: number;
+  /** Entries per token. */
+  readonly width: number;
+  /** Ranks (fused) or experts (hybrid-ep) that rows are counted for. */
+  readonly numKeys: number;
+  /** Experts per key. */
+  readonly divisor: number;
+  readonly budget: number;
+  /** First token of each rank in the numbering, and the total. */
+  readonly firstToken: readonly number[];
+  readonly numTokens: number;
+}
+
+/** What the device found, on the host. */
+export interface Positions {
+  readonly keys: Int32Array;
+  readonly slots: Int32Array;
+  readonly rows: Int32Array;
+  readonly cut: Uint32Array;
+  /** Per key: rows it would have without the budget (fused). */
+  readonly wanted: Uint32Array;
+  /** Per expert: slots received, and (hybrid-ep) those padded. */
+  readonly received: Uint32Array;
+  readonly padded: Uint32Array;
+  /** Per rank: rows without the budget (hybrid-ep). */
+  readonly numRows: Uint32Array;
+}
 
 type Received = Pick<RankHandle, "numRows" | "numTokensPerExpert" | "tokensPerExpert">;
 

@@ -5,7 +5,7 @@
 import type { DispatchSettings } from "../../core/backend.ts";
 import type { HandleData, HandleKind } from "../../core/handle/handle.ts";
 import { type GroupShape, numLocalExperts, type RankRouting } from "../../core/layout/routing.ts";
-import { fusedData, hybridEpData } from "./assemble.ts";
+import { fusedData, hybridEpData, type Positions, type Sizes } from "./assemble.ts";
 import { type Context, Lease } from "./context.ts";
 import { itemKernel } from "./kernels.ts";
 import { STORAGE } from "./launcher.ts";
@@ -17,35 +17,6 @@ const NO_BUDGET = 0xffffffff;
 const LEAST_TOKENS_PER_TILE = 64;
 /** Counters of all tiles together, at most (16 MiB, or a chunk). */
 const MOST_COUNTERS = 2 ** 22;
-
-export interface Sizes {
-  readonly topk: number;
-  /** Entries per token. */
-  readonly width: number;
-  /** Ranks (fused) or experts (hybrid-ep) that rows are counted for. */
-  readonly numKeys: number;
-  /** Experts per key. */
-  readonly divisor: number;
-  readonly budget: number;
-  /** First token of each rank in the numbering, and the total. */
-  readonly firstToken: readonly number[];
-  readonly numTokens: number;
-}
-
-/** What the device found, on the host. */
-export interface Positions {
-  readonly keys: Int32Array;
-  readonly slots: Int32Array;
-  readonly rows: Int32Array;
-  readonly cut: Uint32Array;
-  /** Per key: rows it would have without the budget (fused). */
-  readonly wanted: Uint32Array;
-  /** Per expert: slots received, and (hybrid-ep) those padded. */
-  readonly received: Uint32Array;
-  readonly padded: Uint32Array;
-  /** Per rank: rows without the budget (hybrid-ep). */
-  readonly numRows: Uint32Array;
-}
 
 export async function newHandleData(
   context: Context,

@@ -3,17 +3,13 @@ import {
   contiguousPlacement,
   countLayer,
   DeadRanks,
-  type Degradation,
   expertLoad,
-  type LayerPrediction,
   PHASES,
   type PhaseName,
   type PipelineResult,
   type Placement,
   phaseOperation,
   predictLayer,
-  type RoutingSource,
-  type Setup,
   simulatePipeline,
   type TrafficCounter,
 } from "../../core/topology/index.ts";
@@ -21,7 +17,6 @@ import { printResult } from "../output.ts";
 import { progressBar } from "../progress.ts";
 import {
   badOption,
-  type GroupSize,
   numPhysicalExperts,
   openSource,
   perRank,
@@ -32,22 +27,8 @@ import {
   wholeList,
 } from "./options.ts";
 import { balanceText, predictionText, toJson } from "./report.ts";
+import type { Predicted, Run } from "./run.ts";
 import { writePredictedTrace } from "./trace.ts";
-
-/** One (step, layer) as predicted, and chunk by chunk when --events asks for it. */
-export interface Predicted {
-  readonly prediction: LayerPrediction;
-  readonly events: readonly PipelineResult[] | null;
-  readonly degradation: Degradation | null;
-}
-
-export interface Run {
-  readonly source: RoutingSource;
-  readonly group: GroupSize;
-  readonly setup: Setup;
-  readonly options: SimulateOptions;
-  readonly phases: readonly PhaseName[];
-}
 
 /** `simulate` without a question: every (step, layer), before and after balancing when asked. */
 export async function runPredict(routing: string | undefined, options: SimulateOptions): Promise<void> {

@@ -9,7 +9,7 @@ import {
 } from "../../core/topology/index.ts";
 import { formatBytes, formatNumber, table } from "../output.ts";
 import { numPhysicalExperts } from "./options.ts";
-import type { Predicted, Run } from "./predict.ts";
+import type { Predicted, Run } from "./run.ts";
 
 export function toJson(run: Run, predicted: readonly Predicted[]): object {
   const { setup, group, source } = run;

@@ -12,7 +12,7 @@ import { createFile } from "../files.ts";
 import { progressBar } from "../progress.ts";
 import { version } from "../version.ts";
 import { badOption } from "./options.ts";
-import type { Predicted, Run } from "./predict.ts";
+import type { Predicted, Run } from "./run.ts";
 
 /** Slots of one (step, layer) that the trace writer may hold at once. */
 const MAX_CHUNK_SLOTS = 2 ** 28;

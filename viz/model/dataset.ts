@@ -3,6 +3,15 @@ import type { HandleData } from "../../core/handle/handle.ts";
 import { fusedHandle, hybridEpHandle } from "../../core/layout/positions.ts";
 import type { TraceChunk, TraceHeader } from "../../core/trace/format.ts";
 import type { StepSummary } from "../../core/trace/read.ts";
+import type { Placement } from "./state.ts";
+
+export interface OpenOptions {
+  /** Where the ranks of a routing file are. */
+  readonly placement: Placement;
+  readonly signal?: AbortSignal;
+  /** 0..1 of the work done. */
+  readonly progress?: (fraction: number) => void;
+}
 
 /** A file as the views see it, whatever it was: a trace, or a routing or handle file made to look like one. */
 export interface Dataset {

@@ -3,19 +3,10 @@ import type { ByteSource } from "../../core/io/bytes.ts";
 import { openSafetensors } from "../../core/io/safetensors/index.ts";
 import { TRACE_FORMAT } from "../../core/trace/format.ts";
 import { openTrace } from "../../core/trace/read.ts";
-import type { Dataset } from "./dataset.ts";
+import type { Dataset, OpenOptions } from "./dataset.ts";
 import { handleDataset } from "./handle-file.ts";
 import { remember } from "./memory.ts";
 import { routingDataset } from "./routing-file.ts";
-import type { Placement } from "./state.ts";
-
-export interface OpenOptions {
-  /** Where the ranks of a routing file are. */
-  readonly placement: Placement;
-  readonly signal?: AbortSignal;
-  /** 0..1 of the work done. */
-  readonly progress?: (fraction: number) => void;
-}
 
 /**
  * Opens a trace, handle or routing file. Throws InvalidFile naming offset, field and rule for a damaged file or one that

@@ -3,9 +3,8 @@ import type { ByteSource } from "../../core/io/bytes.ts";
 import { openRouting, type RoutingFile, splitRanks } from "../../core/routing/import/index.ts";
 import type { TraceChunk, TraceHeader } from "../../core/trace/format.ts";
 import { checkChunk } from "../../core/trace/summary.ts";
-import type { Dataset } from "./dataset.ts";
+import type { Dataset, OpenOptions } from "./dataset.ts";
 import { countedDataset, remember } from "./memory.ts";
-import type { OpenOptions } from "./open.ts";
 
 /** A routing file of any format core knows, laid on ranks, as a dataset; all layers are counted while it opens. */
 export async function routingDataset(source: ByteSource, options: OpenOptions): Promise<Dataset> {
