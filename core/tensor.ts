@@ -77,17 +77,44 @@ export function rowBytes(value: Pick<Tensor, "dtype" | "shape">): number {
   return numElements(value.shape.slice(1)) * elementBytes(value.dtype);
 }
 
-/** Throws InvalidArgument unless `value` has one of `dtypes` and exactly `shape` (null: any size there). */
+const SHAPE_ALONE = Symbol("shape alone");
+
+/** Stands for a tensor that is on a device: checks look at its dtype and shape and ask for no data. */
+export function shapeAlone<D extends DType>(dtype: D, shape: readonly number[]): Tensor<D> {
+  const Empty = arrayConstructor(dtype) as unknown as new (length: number) => ArrayOf<D>;
+  return Object.assign({ dtype, shape, data: new Empty(0) }, { [SHAPE_ALONE]: true });
+}
+
+/** Throws InvalidArgument unless the data is of the dtype's kind and as long as the shape says: rows past it would be zeros. */
+export function expectData(name: string, value: Tensor, where: Place = {}): void {
+  if (SHAPE_ALONE in value) return;
+  const kind = (data: unknown) => Object.prototype.toString.call(data).slice("[object ".length, -1);
+  const expected = arrayConstructor(value.dtype).name;
+  const length = numElements(value.shape);
+  if (kind(value.data) === expected && value.data.length === length) return;
+  throw new InvalidArgument({
+    name,
+    expected: `${expected} of ${length} elements for ${value.dtype} [${value.shape.join(", ")}]`,
+    received: `${kind(value.data)} of ${value.data?.length ?? 0}`,
+    where,
+    remedy: "pass data and shape that belong together",
+  });
+}
+
+/** Throws InvalidArgument unless `value` has one of `dtypes`, exactly `shape` (null: any size there), and its data, if any, fits. */
 export function expectTensor(
   name: string,
-  value: Pick<Tensor, "dtype" | "shape">,
+  value: Pick<Tensor, "dtype" | "shape"> & Partial<Pick<Tensor, "data">>,
   dtypes: readonly DType[],
   shape: readonly (number | null)[],
   where: Place = {},
 ): void {
   const shapeFits =
     value.shape.length === shape.length && shape.every((size, i) => size === null || size === value.shape[i]);
-  if (dtypes.includes(value.dtype) && shapeFits) return;
+  if (dtypes.includes(value.dtype) && shapeFits) {
+    if ("data" in value) expectData(name, value as Tensor, where);
+    return;
+  }
   throw new InvalidArgument({
     name,
     expected: `${dtypes.join(" or ")} [${shape.map((size) => size ?? "any").join(", ")}]`,

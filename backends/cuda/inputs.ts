@@ -1,8 +1,7 @@
 /** Inputs of an operation: what can be checked without copying anything from a device, and the library's view of them. */
 import type { DispatchRequest, RoutingInput } from "../../core/backend.ts";
-import { arrayConstructor } from "../../core/dtype/dtype.ts";
 import { InvalidArgument } from "../../core/errors.ts";
-import { type AnyTensor, isHostTensor, type Tensor, toHost } from "../../core/tensor.ts";
+import { type AnyTensor, isHostTensor, shapeAlone, type Tensor, toHost } from "../../core/tensor.ts";
 import type { NativeArray, NativeTensorRef } from "./native.ts";
 import { CudaTensor, dtypeIndex, matrixOf, type TensorOwner } from "./tensor.ts";
 
@@ -42,9 +41,7 @@ export async function localiseRouting(
  * shapes and dtypes are checked by the same code, with the same errors; ids on a device are checked there.
  */
 export function standIn(value: AnyTensor): Tensor {
-  if (isHostTensor(value)) return value;
-  const Empty = arrayConstructor(value.dtype);
-  return { dtype: value.dtype, shape: value.shape, data: new Empty(0) };
+  return isHostTensor(value) ? value : shapeAlone(value.dtype, value.shape);
 }
 
 export function standIns(values: readonly AnyTensor[]): Tensor[] {

@@ -1,7 +1,7 @@
 /** Routing of a request: checked, and in the form that the library takes. */
 import type { DispatchRequest, RoutingInput } from "../../core/backend.ts";
 import { checkRouting } from "../../core/functions/validate.ts";
-import { type AnyTensor, expectTensor, type Tensor, tensor } from "../../core/tensor.ts";
+import { type AnyTensor, expectTensor, shapeAlone, type Tensor, tensor } from "../../core/tensor.ts";
 import type { Context } from "./context.ts";
 import { isResident, nativeArrays, standInRouting } from "./inputs.ts";
 import type { NativeArrays } from "./native.ts";
@@ -99,9 +99,7 @@ function multihotOnDevice(
     if (probs?.[i]) expectTensor("probs", probs[i], ["fp32"], [map.shape[0], numExperts], where);
   });
   // How many columns the index form has, only the device knows: one stands for them in the check of rows.
-  const topkIdx = maps.map(
-    (map: AnyTensor): Tensor => ({ dtype: "i32", shape: [map.shape[0], 1], data: new Int32Array(0) }),
-  );
+  const topkIdx = maps.map((map: AnyTensor): Tensor => shapeAlone("i32", [map.shape[0], 1]));
   return {
     checked: { topkIdx, topkWeights: null },
     arrays: async () => {

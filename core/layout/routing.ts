@@ -1,5 +1,5 @@
 import { InvalidArgument } from "../errors.ts";
-import type { Tensor } from "../tensor.ts";
+import { expectData, type Tensor } from "../tensor.ts";
 
 /** The index form of one rank's routing, checked: every id is -1 or in 0..numExperts-1, no expert twice in a token. */
 export interface RankRouting {
@@ -105,6 +105,7 @@ export function rankRouting(
 function matrixShape(name: string, value: Tensor, dtypes: string[], rank: number): [number, number] {
   const [rows, columns] = value.shape;
   if (value.shape.length === 2 && rows !== undefined && columns !== undefined && dtypes.includes(value.dtype)) {
+    expectData(name, value, { rank });
     return [rows, columns];
   }
   throw new InvalidArgument({

@@ -30,6 +30,33 @@ const CASES: [string, Refusal["run"], RegExp][] = [
       ),
     /at least 1 column/,
   ],
+  [
+    "x with less data than its shape says",
+    ({ group }) => fusedDispatch([{ ...X[0], data: X[0].data.slice(1) as Float32Array }, X[1]], IDS, WEIGHTS, 4, group),
+    /^x: expected Float32Array of \d+ elements for fp32 \[.*\], received Float32Array of \d+ at rank 0; /,
+  ],
+  [
+    "x with data of another kind",
+    ({ group }) =>
+      fusedDispatch(
+        [X[0], { ...X[1], data: Int32Array.from(X[1].data as Float32Array) as never }],
+        IDS,
+        WEIGHTS,
+        4,
+        group,
+      ),
+    /^x: expected Float32Array of \d+ elements for fp32 \[.*\], received Int32Array of \d+ at rank 1; /,
+  ],
+  [
+    "routing with less data than its shape says",
+    ({ group }) => fusedDispatch(X, [{ ...IDS[0], data: IDS[0].data.slice(1) as never }, IDS[1]], WEIGHTS, 4, group),
+    /^topkIdx: expected \w+ of \d+ elements for \w+ \[.*\], received \w+ of \d+ at rank 0; /,
+  ],
+  [
+    "probs with more data than their shape says",
+    ({ group }) => hybridEpDispatch(X, MAPS, [PROBS[0], { ...PROBS[1], data: new Float32Array(99) }], group, 2),
+    /^probs: expected Float32Array of \d+ elements for fp32 \[.*\], received Float32Array of 99 at rank 1; /,
+  ],
   ["x of ids", ({ group }) => fusedDispatch(IDS, IDS, WEIGHTS, 4, group), /^x: expected bf16/],
   [
     "ranks of different dtypes",
