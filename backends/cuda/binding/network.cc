@@ -20,6 +20,7 @@ Napi::Value nccl(const Napi::CallbackInfo& info) {
       });
 }
 
+// int64_t fa2a_network_id_bytes(int32_t num_ranks, int32_t ranks_per_node, int32_t num_local_ranks)
 // fa2a_code fa2a_network_id(int32_t num_ranks, int32_t ranks_per_node, int32_t num_local_ranks, uint8_t* id, fa2a_error* error)
 // networkId(numRanks: number, ranksPerNode: number, numLocalRanks: number): Promise<Uint8Array>
 Napi::Value networkId(const Napi::CallbackInfo& info) {
