@@ -28,7 +28,6 @@ const LONG_FILES: Record<string, string> = {
   "cli/simulation/predict.ts": "every option of simulate and the text of its report",
   "test/unit/routing/import.test.ts": "one block per imported format",
   "viz/ui/app.ts": "the one place that joins the page's controls to the model",
-  "viz/ui/stage.ts": "one state machine of pointer and keyboard",
 };
 
 const PRODUCT = SOURCES.filter(({ path }) => areaOf(path) in MAY_IMPORT);

@@ -1,4 +1,4 @@
-/** `el("button", { class: "x", onclick: f }, "text", child)`: the only DOM helper. */
+/** `el("button", { class: "x", onclick: f }, "text", child)`: how the page makes its elements. */
 export function el<K extends keyof HTMLElementTagNameMap>(
   tag: K,
   attributes: Readonly<Record<string, unknown>> = {},
@@ -12,6 +12,11 @@ export function el<K extends keyof HTMLElementTagNameMap>(
   }
   node.append(...children);
   return node;
+}
+
+/** Puts an element at a place of its positioned parent, in pixels. */
+export function placeAt({ style }: HTMLElement, ...box: readonly [x: number, y: number, w: number, h: number]): void {
+  [style.left, style.top, style.width, style.height] = box.map((v) => `${v}px`);
 }
 
 export function download(name: string, content: Blob): void {

@@ -3,7 +3,8 @@ import { toCsv } from "../model/table.ts";
 import type { Content } from "../views/content.ts";
 import type { Theme } from "../views/theme.ts";
 import { el } from "./dom.ts";
-import { type Cursor, Stage } from "./stage.ts";
+import type { Cursor } from "./stage/cursor.ts";
+import { Stage } from "./stage/stage.ts";
 import { pagedTable } from "./table.ts";
 
 export interface PanelServices {
@@ -49,17 +50,13 @@ export class Panel {
     this.element.dataset.selecting = String(isSelecting(state));
   }
 
-  destroy(): void {
-    this.element.remove();
-  }
-
   #addStage(index: number): void {
     const heading = el("h2");
     const mirrors = (cursor: Cursor | null) =>
       this.#list
         .slice(0, 2)
         .flatMap((other, i) => (i === index || index > 1 ? [] : [[i, other.stage.mirror(cursor)] as const]));
-    const stage = new Stage("", {
+    const stage = new Stage({
       act: (patch) => this.#services.dispatch(patch),
       zoom: (zoom) => this.#services.dispatch({ zoom }),
       say: (text, byKeyboard) => {
