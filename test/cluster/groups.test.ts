@@ -65,6 +65,7 @@ describe.skipIf(!built)(`groups over several processes${why}`, () => {
     ]);
     for (const lines of both) {
       expect(lines[1]).toMatchObject({ code: "CONTRACT_MISMATCH" });
+      expect(lines[1].message).toContain("(process 0 drives ranks 0..1, process 1 drives ranks 2..3)");
       expect(lines[1].message).toContain("hidden: 32 on process 0, 24 on process 1");
       expect(lines.at(-2)?.differing).toEqual([]);
     }

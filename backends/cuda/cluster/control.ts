@@ -198,7 +198,17 @@ export class ControlPlane {
 
   #conclude(sequence: number, verdict: Verdict): void {
     if (verdict.type === "agreed") this.#settle(sequence, verdict);
-    else this.#settle(sequence, new ContractMismatch(verdict.reason));
+    else this.#settle(sequence, new ContractMismatch(`${verdict.reason}${this.#ranksIn(verdict.processes)}`));
+  }
+
+  /** Which ranks the processes drive; empty where each drives the rank of its number, and of very many. */
+  #ranksIn(processes: readonly number[]): string {
+    const several = processes.filter((process) => this.#ranksOf(process).length > 1);
+    const ranks = several.map((process) => {
+      const own = this.#ranksOf(process);
+      return `process ${process} drives ranks ${own[0]}..${own[own.length - 1]}`;
+    });
+    return ranks.length === 0 || ranks.length > 8 ? "" : ` (${ranks.join(", ")})`;
   }
 
   #settle(sequence: number, outcome: Agreement | Error): void {

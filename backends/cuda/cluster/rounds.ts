@@ -12,7 +12,7 @@ export interface Arrival extends Signed {
 
 export type Verdict =
   | { readonly type: "agreed"; readonly arrivalsUs: readonly number[]; readonly values: readonly unknown[] }
-  | { readonly type: "mismatch"; readonly reason: string };
+  | { readonly type: "mismatch"; readonly reason: string; readonly processes: readonly number[] };
 
 /** A row of the table process x awaited process. */
 export type ProcessWait = Omit<Wait, "rank" | "srcRank"> & { readonly process: number; readonly srcProcess: number };
@@ -26,7 +26,7 @@ interface Round {
   readonly arrivals: (Arrival & { readonly atMs: number })[];
   readonly timer: ReturnType<typeof setTimeout>;
   /** A process refused: the others are told as they come. */
-  refusal: string | null;
+  refusal: { readonly reason: string; readonly process: number } | null;
 }
 
 export class Rounds {
@@ -65,7 +65,8 @@ export class Rounds {
     else if (arrival.refused !== undefined) {
       clearTimeout(round.timer);
       const { process, contract, refused } = arrival;
-      round.refusal = `operation ${sequence}: process ${process} refused ${contract.operation}: ${refused}`;
+      const reason = `operation ${sequence}: process ${process} refused ${contract.operation}: ${refused}`;
+      round.refusal = { reason, process };
       this.#refuse(sequence, round.refusal, round.arrivals);
     } else if (isLast) this.#settle(sequence, round);
   }
@@ -86,10 +87,9 @@ export class Rounds {
     return round;
   }
 
-  #refuse(sequence: number, reason: string, arrivals: readonly Arrival[]): void {
-    for (const { process, refused } of arrivals) {
-      if (refused === undefined) this.#answer(process, sequence, { type: "mismatch", reason });
-    }
+  #refuse(sequence: number, refusal: NonNullable<Round["refusal"]>, arrivals: readonly Arrival[]): void {
+    const verdict: Verdict = { type: "mismatch", reason: refusal.reason, processes: [refusal.process] };
+    for (const { process, refused } of arrivals) if (refused === undefined) this.#answer(process, sequence, verdict);
   }
 
   #settle(sequence: number, { arrivals }: Round): void {
@@ -98,7 +98,11 @@ export class Rounds {
     const first = Math.min(...arrivals.map(({ atMs }) => atMs));
     const verdict: Verdict =
       found.length > 0
-        ? { type: "mismatch", reason: disagreeing(sequence, describeDisagreements(found)) }
+        ? {
+            type: "mismatch",
+            reason: disagreeing(sequence, describeDisagreements(found)),
+            processes: arrivals.map(({ process }) => process),
+          }
         : {
             type: "agreed",
             arrivalsUs: arrivals.map(({ atMs }) => Math.round((atMs - first) * 1e3)),
