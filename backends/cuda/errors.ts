@@ -51,5 +51,6 @@ function problemOf(failure: NativeFailure): Problem | null {
 }
 
 function withUsability(text: string, failure: NativeFailure): string {
-  return failure.groupUsable ? text : `${text}; close the group and make a new one`;
+  if (failure.groupUsable) return text;
+  return `${text.replace(/; close (it|the group)$/, "")}; close the group and make a new one`;
 }
