@@ -27,7 +27,6 @@ const LONG_FILES: Record<string, string> = {
   "backends/cuda/kernels/layout.cuh": "the passes of one layout, in the order in which they run",
   "cli/simulation/predict.ts": "every option of simulate and the text of its report",
   "test/unit/routing/import.test.ts": "one block per imported format",
-  "viz/ui/app.ts": "the one place that joins the page's controls to the model",
 };
 
 const PRODUCT = SOURCES.filter(({ path }) => areaOf(path) in MAY_IMPORT);

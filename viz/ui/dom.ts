@@ -1,8 +1,11 @@
+type Attributes = Readonly<Record<string, unknown>>;
+type Children = readonly (Node | string)[];
+
 /** `el("button", { class: "x", onclick: f }, "text", child)`: how the page makes its elements. */
 export function el<K extends keyof HTMLElementTagNameMap>(
   tag: K,
-  attributes: Readonly<Record<string, unknown>> = {},
-  ...children: readonly (Node | string)[]
+  attributes: Attributes = {},
+  ...children: Children
 ): HTMLElementTagNameMap[K] {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -12,6 +15,16 @@ export function el<K extends keyof HTMLElementTagNameMap>(
   }
   node.append(...children);
   return node;
+}
+
+/** A button that does `act` when it is pressed. */
+export function button(
+  label: string,
+  act: () => void,
+  attributes: Attributes = {},
+  ...children: Children
+): HTMLButtonElement {
+  return el("button", { type: "button", ...attributes, onclick: act }, label, ...children);
 }
 
 /** Puts an element at a place of its positioned parent, in pixels. */

@@ -1,21 +1,17 @@
-import { isSelecting, type Patch, type ViewState } from "../model/state.ts";
+import { isSelecting, type ViewState } from "../model/state.ts";
 import { toCsv } from "../model/table.ts";
 import type { Content } from "../views/content.ts";
 import type { Theme } from "../views/theme.ts";
 import { el } from "./dom.ts";
+import type { Page } from "./page.ts";
 import type { Cursor } from "./stage/cursor.ts";
 import { Stage } from "./stage/stage.ts";
 import { pagedTable } from "./table.ts";
 
-export interface PanelServices {
-  dispatch(patch: Patch): void;
-  announce(text: string): void;
-}
-
 /** Shows content in the page: the pictures as stages, their words, their table. */
 export class Panel {
   readonly element = el("div");
-  readonly #services: PanelServices;
+  readonly #page: Page;
   readonly #description = el("p", { class: "description", id: "description" });
   readonly #stages = el("div", { class: "stages" });
   readonly #status = el("div", { class: "status", id: "status" });
@@ -24,8 +20,8 @@ export class Panel {
   #content: Content | null = null;
   #tableOf: Content | null = null;
 
-  constructor(services: PanelServices) {
-    this.#services = services;
+  constructor(page: Page) {
+    this.#page = page;
     this.element.append(this.#description, this.#stages, this.#status, this.#tableBox);
     this.#tableBox.addEventListener("toggle", () => this.#fillTable());
   }
@@ -57,11 +53,11 @@ export class Panel {
         .slice(0, 2)
         .flatMap((other, i) => (i === index || index > 1 ? [] : [[i, other.stage.mirror(cursor)] as const]));
     const stage = new Stage({
-      act: (patch) => this.#services.dispatch(patch),
-      zoom: (zoom) => this.#services.dispatch({ zoom }),
+      act: (patch) => this.#page.store.dispatch(patch),
+      zoom: (zoom) => this.#page.store.dispatch({ zoom }),
       say: (text, byKeyboard) => {
         this.#status.textContent = text;
-        if (byKeyboard) this.#services.announce(text);
+        if (byKeyboard) this.#page.announce(text);
       },
       moved: (cursor) => void mirrors(cursor),
       also: (cursor) =>

@@ -5,7 +5,7 @@ import type { Dataset } from "../model/dataset.ts";
 import { text } from "../model/numbers.ts";
 import { type RunRequest, type RunResult, runOnce } from "../model/run.ts";
 import type { Table } from "../model/table.ts";
-import { el } from "./dom.ts";
+import { button, el } from "./dom.ts";
 import { pagedTable } from "./table.ts";
 
 const FIELDS: readonly (readonly [keyof RunRequest & string, string, number, number, number])[] = [
@@ -60,12 +60,12 @@ export function runForm(open: (dataset: Dataset) => void, announce: (message: st
   for (const [name, label, value, min, max] of FIELDS) {
     field(name, label, el("input", { type: "number", value, min, max, step: 1, required: true }));
   }
-  const button = el("button", { type: "submit" }, "Run");
+  const submit = el("button", { type: "submit" }, "Run");
   const output = el("div", { "aria-live": "polite" });
-  form.append(el("div", { class: "tools" }, button));
+  form.append(el("div", { class: "tools" }, submit));
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    button.disabled = true;
+    submit.disabled = true;
     output.replaceChildren(el("p", {}, "Running..."));
     try {
       const value = (name: string) => inputs.get(name)?.value ?? "";
@@ -82,7 +82,7 @@ export function runForm(open: (dataset: Dataset) => void, announce: (message: st
       const message = error instanceof Error ? error.message : String(error);
       output.replaceChildren(el("div", { class: "alert", role: "alert" }, el("p", {}, message)));
     } finally {
-      button.disabled = false;
+      submit.disabled = false;
     }
   });
   return el("div", {}, form, output);
@@ -122,7 +122,7 @@ function report(result: RunResult, tried: readonly string[], open: (dataset: Dat
     el(
       "div",
       { class: "tools" },
-      el("button", { type: "button", onclick: () => open(result.dataset) }, "Open in the views"),
+      button("Open in the views", () => open(result.dataset)),
     ),
   ];
 }

@@ -39,6 +39,12 @@ export class Store {
     for (const listener of this.#listeners) listener();
   }
 
+  /** Takes the last error away. */
+  dismiss(): void {
+    this.error = null;
+    this.changed();
+  }
+
   dispatch(patch: Patch): void {
     const before = this.state;
     const view = patch.view ?? before.view;

@@ -1,6 +1,6 @@
 import { text } from "../model/numbers.ts";
 import type { Cell, Table } from "../model/table.ts";
-import { el } from "./dom.ts";
+import { button, el } from "./dom.ts";
 
 const PAGE = 100;
 
@@ -19,8 +19,8 @@ export function pagedTable(table: Table): HTMLElement {
     back.disabled = page === 0;
     next.disabled = page === pages - 1;
   };
-  const back = el("button", { type: "button", onclick: () => turn(-1) }, "Previous rows");
-  const next = el("button", { type: "button", onclick: () => turn(1) }, "Next rows");
+  const back = button("Previous rows", () => turn(-1));
+  const next = button("Next rows", () => turn(1));
   const head = el("tr", {}, ...table.columns.map((name) => el("th", { scope: "col" }, name)));
   turn(0);
   return el(
