@@ -1,12 +1,15 @@
 /** What a layer was over the whole group: every process's ranks, gathered, so that every report tells the same. */
-import type { CudaGroup } from "../backends/cuda/index.ts";
 import type { Group, Phase } from "../core/backend.ts";
 import { conservationOf, type Law, type RankTally, tally } from "../core/layout/conservation.ts";
-import { rankRouting } from "../core/layout/routing.ts";
+import { rankLayout } from "../core/layout/counts.ts";
+import { type RankRouting, rankRouting } from "../core/layout/routing.ts";
 import type { Diagnosis } from "../core/topology/diagnose.ts";
-import { ARRIVAL_PHASE, explainWaits, type MeasuredWaits, measureWaits } from "../core/topology/measured.ts";
+import { explainWaits, type MeasuredWaits, measureWaits, needsOneWay } from "../core/topology/measured.ts";
+import { ARRIVAL_PHASE } from "../core/topology/messages.ts";
 import type { LayerRun } from "./execute.ts";
+import { gather } from "./gather.ts";
 import type { Job } from "./job.ts";
+import { measureOneWay } from "./oneWay.ts";
 import { countedWire, expectedWire, wireLaws } from "./wire.ts";
 
 export interface GroupLayer {
@@ -18,11 +21,6 @@ export interface GroupLayer {
   readonly waits: (MeasuredWaits & Pick<Diagnosis, "findings" | "words">) | null;
 }
 
-/** One value per process of the group: of this one alone where there are no others. */
-export async function gather<T>(group: Group, name: string, value: T): Promise<T[]> {
-  return "exchange" in group ? (group as CudaGroup).exchange(name, value) : [value];
-}
-
 /** Every process calls it after the layer. */
 export async function gatherLayer(group: Group, job: Job, run: LayerRun): Promise<GroupLayer> {
   const own = { tallies: tally(run.data), phases: run.phases, wire: await countedWire(group) };
@@ -30,8 +28,6 @@ export async function gatherLayer(group: Group, job: Job, run: LayerRun): Promis
   const tallies: RankTally[] = all.flatMap((one) => one.tallies);
   const routings = run.layer.topkIdx.map((ids, rank) => rankRouting(rank, ids, null, job.shape.numExperts));
   const phases = all.flatMap((one) => onClockOf(all[0].phases, one.phases));
-  const measured = all.length === 1 ? null : measureWaits(phases, job.shape);
-  const why = measured && explainWaits(measured, job.shape);
   const numCut = tallies.reduce((total, one) => total + one.numCut, 0);
   const wire = all.flatMap((one) => one.wire);
   const crossing = all.length === 1 ? [] : wireLaws(expectedWire(job, routings), wire, numCut > 0);
@@ -39,8 +35,18 @@ export async function gatherLayer(group: Group, job: Job, run: LayerRun): Promis
     phases,
     laws: [...conservationOf(tallies, routings, run.data.meta), ...crossing],
     numCut,
-    waits: measured && why && { ...measured, findings: why.findings, words: why.words },
+    waits: all.length === 1 ? null : await explain(group, job, routings, phases),
   };
+}
+
+async function explain(group: Group, job: Job, routings: readonly RankRouting[], phases: readonly Phase[]) {
+  const measured = measureWaits(phases, job.shape);
+  // Every process sees the same phases: all of them ask, or none does.
+  const oneWay = needsOneWay(measured, job.shape) ? await measureOneWay(group, job) : [];
+  const rowsTo = routings.map((routing) => rankLayout(routing, job.shape).numTokensPerNode);
+  const numRowsTo = (srcRank: number, node: number) => rowsTo[srcRank]?.[node] ?? 0;
+  const { findings, words } = explainWaits(measured, job.shape, { oneWay, numRowsTo });
+  return { ...measured, findings, words };
 }
 
 /** Clocks of hosts have nothing to do with each other; but all processes leave their first agreement at the same time. */

@@ -1,7 +1,7 @@
 import { createBackend } from "../backends/index.ts";
 import type { Backend, Group } from "../core/backend.ts";
 import { InvalidArgument, Unavailable } from "../core/errors.ts";
-import { gather } from "./groupLayer.ts";
+import { gather } from "./gather.ts";
 import type { NotRun } from "./verifyReport.ts";
 
 export interface References {

@@ -17,7 +17,26 @@ export type Finding =
       /** A rank that the waits cannot tell apart from it: with two nodes, the other end of the rail. */
       readonly orRank?: number;
     }
-  | { readonly kind: "slow-link"; readonly src: number; readonly dst: number; readonly excessUs: number };
+  | { readonly kind: "slow-link"; readonly src: number; readonly dst: number; readonly excessUs: number }
+  | SlowPath;
+
+/** The network from one node to another, all rails of it. Found in measured messages (paths.ts), not in a wait matrix. */
+export interface SlowPath {
+  readonly kind: "slow-path";
+  readonly srcNode: number;
+  readonly dstNode: number;
+  /** How many times the usual: of two nodes the way back, else what is usual between the others. */
+  readonly times: number;
+  /** A message this way, and the usual one. */
+  readonly messageUs: number;
+  readonly usualUs: number;
+  readonly excessUs: number;
+  /** Or the way back, or both: nothing that was measured tells. */
+  readonly orBack?: boolean;
+}
+
+/** What a wait matrix alone can show. */
+export type WaitFinding = Exclude<Finding, SlowPath>;
 
 export interface Diagnosis {
   readonly findings: readonly Finding[];
@@ -44,7 +63,7 @@ const NOISE_SIGMAS = 6;
 /** Explains one wait matrix ([R, R]; the diagonal is ignored). Deterministic; the strongest cause first. */
 export function diagnose(waitUs: ArrayLike<number>, options: DiagnoseOptions): Diagnosis {
   const matrix = new Excess(waitUs, options);
-  const findings: Finding[] = [];
+  const findings: WaitFinding[] = [];
   const explained = new Set<number>();
   for (let round = 0; round < options.numRanks; round++) {
     const finding = strongest(matrix, explained);
@@ -65,7 +84,7 @@ export function diagnose(waitUs: ArrayLike<number>, options: DiagnoseOptions): D
   return { findings, words, typicalUs: matrix.typicalUs, thresholdUs: matrix.thresholdUs };
 }
 
-function inWords(finding: Finding): string {
+function inWords(finding: WaitFinding): string {
   const by = `${finding.excessUs.toFixed(1)} us`;
   switch (finding.kind) {
     case "late-rank":
@@ -188,8 +207,8 @@ class Excess {
 /** Faults that explain more waits come first, whatever their size: they cause what the others would be blamed for. */
 const PRIORITY: readonly RankFault[] = ["late-rank", "slow-sender", "slow-nvlink", "slow-nic", "slow-receiver"];
 
-function strongest(matrix: Excess, explained: ReadonlySet<number>): Finding | null {
-  const found: (Finding & { kind: RankFault })[] = [];
+function strongest(matrix: Excess, explained: ReadonlySet<number>): WaitFinding | null {
+  const found: (WaitFinding & { kind: RankFault })[] = [];
   for (let rank = 0; rank < matrix.numRanks; rank++) {
     const finding = explained.has(rank) ? null : explainRank(matrix, rank);
     if (finding) found.push(finding);
@@ -204,8 +223,8 @@ function strongest(matrix: Excess, explained: ReadonlySet<number>): Finding | nu
   return found[0] ?? strongestLink(matrix);
 }
 
-function strongestLink(matrix: Excess): Finding | null {
-  let best: Finding | null = null;
+function strongestLink(matrix: Excess): WaitFinding | null {
+  let best: WaitFinding | null = null;
   let most = matrix.thresholdUs;
   for (let dst = 0; dst < matrix.numRanks; dst++) {
     for (let column = 0; column < matrix.numRanks; column++) {
@@ -222,7 +241,7 @@ function strongestLink(matrix: Excess): Finding | null {
 }
 
 /** What a rank's column, row and rail say together. */
-function explainRank(matrix: Excess, rank: number): (Finding & { kind: RankFault }) | null {
+function explainRank(matrix: Excess, rank: number): (WaitFinding & { kind: RankFault }) | null {
   if (matrix.numRanks === 1) return null;
   const isMultiNode = matrix.numRanks > matrix.perNode;
   const near = (other: number) => matrix.sameNode(other, rank);

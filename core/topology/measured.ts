@@ -1,10 +1,13 @@
 /**
  * Who waited for whom, from the phases of a run over several processes. Arrival (who came late to an operation) and
  * transfer (whose rows came late once everybody was there) are measured apart, so that a slow rank and a slow link are not
- * mistaken for each other.
+ * mistaken for each other; who came late because rows came slowly before is not late.
  */
 import type { Phase } from "../backend.ts";
-import { type Diagnosis, diagnose, type Finding } from "./diagnose.ts";
+import { type Diagnosis, diagnose, type Finding, type SlowPath } from "./diagnose.ts";
+import { latenessUs } from "./lateness.ts";
+import { ARRIVAL_PHASE, type Message, messagesOf } from "./messages.ts";
+import { asksForOneWay, type PathOptions, slowPaths } from "./paths.ts";
 
 interface Shape {
   readonly numRanks: number;
@@ -15,17 +18,17 @@ interface Shape {
 export interface MeasuredWaits {
   readonly arrivalUs: Float32Array;
   readonly transferUs: Float32Array;
-  /** Their sum: a trace's `wait_us`. */
+  /** The sum of both: a trace's `wait_us`. */
   readonly waitUs: Float32Array;
+  /** Of the arrival, what the column's rank answers for. */
+  readonly latenessUs: Float32Array;
+  readonly messages: readonly Message[];
   /** Time of the busiest rank, without the waits for arrival: what is small beside it is no fault. */
   readonly busyUs: number;
 }
 
 /** Share of the busiest rank's time that a fault costs at least. */
 const SENSITIVITY = 0.2;
-
-/** The phase in which processes wait for each other's arrival. */
-export const ARRIVAL_PHASE = "agree";
 
 /** Adds up the phases that name the rank they wait for. `phases`: of all ranks. */
 export function measureWaits(phases: readonly Phase[], { numRanks, ranksPerNode }: Shape): MeasuredWaits {
@@ -34,7 +37,8 @@ export function measureWaits(phases: readonly Phase[], { numRanks, ranksPerNode 
     if (name === ARRIVAL_PHASE && srcRank !== undefined) arrivalUs[rank * numRanks + srcRank] += durationUs;
   }
   const direct = new Float32Array(numRanks * numRanks);
-  for (const { srcRank, rank, us } of messages(phases)) direct[rank * numRanks + srcRank] += us;
+  const messages = messagesOf(phases);
+  for (const { srcRank, rank, us } of messages) direct[rank * numRanks + srcRank] += us;
   const transferUs = Float32Array.from(direct, (us, i) => {
     const [rank, srcRank] = [Math.floor(i / numRanks), i % numRanks];
     const stop = rank - (rank % ranksPerNode) + (srcRank % ranksPerNode);
@@ -45,56 +49,72 @@ export function measureWaits(phases: readonly Phase[], { numRanks, ranksPerNode 
   const busy = new Float64Array(numRanks);
   for (const { rank, name, durationUs } of phases) if (rank >= 0 && name !== ARRIVAL_PHASE) busy[rank] += durationUs;
   const waitUs = transferUs.map((us, i) => us + arrivalUs[i]);
-  return { arrivalUs, transferUs, waitUs, busyUs: Math.max(...busy) };
+  const late = latenessUs(phases, numRanks);
+  return { arrivalUs, transferUs, waitUs, latenessUs: late, messages, busyUs: Math.max(...busy) };
 }
 
-interface Message {
-  readonly srcRank: number;
-  readonly rank: number;
-  readonly us: number;
+/** Whether dispatches that send one way would tell more: the layer alone does not show which direction was slow. */
+export function needsOneWay(waits: MeasuredWaits, shape: Shape): boolean {
+  return asksForOneWay(waits.messages, shape, SENSITIVITY * waits.busyUs);
 }
 
-/**
- * How long each message was under way. Ranks exchange in the steps of a ring: in its n-th phase of a name a rank receives
- * from one and sends to another, and the phase ends when both are done. A slow message keeps both its ends in the step; one
- * that waits alone waits for a rank that came late from the step before. So a message takes what both ends have in common,
- * and the clocks of processes need not agree.
- */
-function messages(phases: readonly Phase[]): Message[] {
-  const durations = new Map<string, number>();
-  const count = new Map<string, number>();
-  const steps = phases
-    .filter(({ name, srcRank }) => srcRank !== undefined && name !== ARRIVAL_PHASE)
-    .sort((a, b) => a.startUs - b.startUs)
-    .map(({ rank, name, srcRank, durationUs }) => {
-      const n = count.get(`${rank} ${name}`) ?? 0;
-      count.set(`${rank} ${name}`, n + 1);
-      durations.set(`${rank} ${name} ${n}`, durationUs);
-      return { rank, srcRank: srcRank as number, durationUs, atSender: `${srcRank} ${name} ${n}` };
-    });
-  return steps.map(({ rank, srcRank, durationUs, atSender }) => ({
-    rank,
-    srcRank,
-    us: Math.min(durationUs, durations.get(atSender) ?? durationUs),
-  }));
-}
-
-/** Which rank was late, and which rank or link slow. */
-export function explainWaits(waits: MeasuredWaits, shape: Shape): Diagnosis {
+/** Which rank was late, and which rank, link or path between nodes slow. */
+export function explainWaits(
+  waits: MeasuredWaits,
+  shape: Shape,
+  { oneWay, numRowsTo }: Omit<PathOptions, "leastUs"> = {},
+): Diagnosis {
   const leastUs = SENSITIVITY * waits.busyUs;
-  const transfers = diagnose(waits.transferUs, { ...shape, arrivedTogether: true });
-  const strongestUs = Math.max(leastUs, ...transfers.findings.map(({ excessUs }) => SENSITIVITY * excessUs));
-  const slow = transfers.findings.map(({ excessUs }) => excessUs > strongestUs);
+  const paths = slowPaths(waits.messages, shape, { oneWay, numRowsTo, leastUs });
+  const transfers = diagnose(withoutPaths(waits.transferUs, paths, shape), { ...shape, arrivedTogether: true });
+  const excesses = [...paths, ...transfers.findings].map(({ excessUs }) => SENSITIVITY * excessUs);
+  const strongestUs = Math.max(leastUs, ...excesses);
+  const isSlow = ({ excessUs }: { readonly excessUs: number }) => excessUs > strongestUs;
+  const slow = transfers.findings.map(isSlow);
+  const slowest = paths.filter(isSlow);
   const late = lateRanks(waits, shape.numRanks, leastUs);
   const findings: Finding[] = [
     ...late.map(({ rank, latenessUs }) => ({ kind: "late-rank" as const, rank, excessUs: latenessUs })),
+    ...slowest,
     ...transfers.findings.filter((_, i) => slow[i]),
   ];
-  const words = [...blocks(late).map(inWords), ...transfers.words.filter((_, i) => slow[i])];
+  const words = [
+    ...blocks(late).map(inWords),
+    ...slowest.map((path) => pathInWords(path, shape)),
+    ...transfers.words.filter((_, i) => slow[i]),
+  ];
   if (words.length === 0) {
     words.push(`no rank was late and no link slow by more than ${(strongestUs / 1e3).toFixed(2)} ms`);
   }
   return { ...transfers, findings, words };
+}
+
+/** What is left for ranks, NICs and links to explain. Both directions of a pair that shares its steps took as long. */
+function withoutPaths(transferUs: Float32Array, paths: readonly SlowPath[], { numRanks, ranksPerNode }: Shape) {
+  const rest = Float32Array.from(transferUs);
+  const nodeOf = (rank: number) => Math.floor(rank / ranksPerNode);
+  const isBoth = (path: SlowPath) => 2 * Math.abs(path.srcNode - path.dstNode) * ranksPerNode === numRanks;
+  for (let i = 0; i < rest.length; i++) {
+    const [dstNode, srcNode] = [nodeOf(Math.floor(i / numRanks)), nodeOf(i % numRanks)];
+    const path = paths.find(
+      (one) =>
+        (one.srcNode === srcNode && one.dstNode === dstNode) ||
+        (isBoth(one) && one.srcNode === dstNode && one.dstNode === srcNode),
+    );
+    rest[i] = Math.max(0, rest[i] - (path?.excessUs ?? 0));
+  }
+  return rest;
+}
+
+function pathInWords(path: SlowPath, { numRanks, ranksPerNode }: Shape): string {
+  const { srcNode, dstNode, times, messageUs, usualUs, excessUs } = path;
+  const ms = (us: number) => (us / 1e3).toFixed(us < 1e4 ? 2 : 1);
+  const beside = numRanks === 2 * ranksPerNode ? "the other way" : "between other nodes";
+  const who = path.orBack
+    ? `between node ${srcNode} and node ${dstNode}, one way or both,`
+    : `from node ${srcNode} to node ${dstNode}`;
+  const figures = `${ms(messageUs)} ms a message, ${ms(usualUs)} ms ${beside}; ${ms(excessUs)} ms of this layer`;
+  return `rows ${who} take ${times.toFixed(times < 10 ? 1 : 0)} times as long as ${beside} (${figures}): look at that network path`;
 }
 
 function inWords({ ranks, latenessUs }: ReturnType<typeof blocks>[number]): string {
@@ -108,9 +128,9 @@ interface Late {
 }
 
 /** Ranks later than half of the group by more than `leastUs`, and than what is usual here. */
-function lateRanks({ arrivalUs }: MeasuredWaits, numRanks: number, leastUs: number): Late[] {
+function lateRanks({ latenessUs: afterUs }: MeasuredWaits, numRanks: number, leastUs: number): Late[] {
   const afterFirstUs = Array.from({ length: numRanks }, (_, srcRank) =>
-    Math.max(...Array.from({ length: numRanks }, (_, rank) => arrivalUs[rank * numRanks + srcRank])),
+    Math.max(...Array.from({ length: numRanks }, (_, rank) => afterUs[rank * numRanks + srcRank])),
   );
   const middle = (values: readonly number[]) => [...values].sort((a, b) => a - b)[(values.length - 1) >> 1];
   const usual = middle(afterFirstUs);

@@ -82,6 +82,60 @@ describe.skipIf(!built)(`waits of several processes${whyNotBuilt}`, () => {
     LIMIT,
   );
 
+  const byNode = (process: number) => ["--nodes", "2", "--node-rank", `${process}`];
+  /** Every message from node 0 to node 1 waits 30 ms. */
+  const SLOW_PATH = { FUSED_A2A_EMULATED_LINK: "0-1:30000" };
+  const kindsOf = (findings: readonly { kind: string }[]) => findings.map(({ kind }) => kind);
+
+  test(
+    "a slow network from node 0 to node 1 is named with its direction",
+    async () => {
+      const { reports, waitMs } = await traced(2, byNode, () => SLOW_PATH);
+      // Routes, two parts of rows and two of sums.
+      for (const [rank, srcRank] of [
+        [2, 0],
+        [3, 1],
+      ]) {
+        expect(waitMs(rank, srcRank)).toBeGreaterThan(120);
+      }
+      for (const { layers } of reports) {
+        const [path, ...more] = layers[0].waits.findings.filter(({ kind }: { kind: string }) => kind !== "late-rank");
+        expect(path).toMatchObject({ kind: "slow-path", srcNode: 0, dstNode: 1 });
+        expect(more).toEqual([]);
+        expect(path.times).toBeGreaterThan(3);
+        expect(path.messageUs).toBeGreaterThan(20_000);
+        // What a rank came late for itself on a busy machine is far less than the 150 ms of the path.
+        const late = layers[0].waits.findings.filter(({ kind }: { kind: string }) => kind === "late-rank");
+        for (const { excessUs } of late) expect(excessUs).toBeLessThan(path.excessUs);
+        expect(layers[0].waits.words.join()).toMatch(
+          /rows from node 0 to node 1 take \d[\d.]* times as long as the other way .*look at that network path/,
+        );
+      }
+      expect(reports[1].layers[0].waits).toEqual(reports[0].layers[0].waits);
+    },
+    LIMIT,
+  );
+
+  test(
+    "a process that comes late and a slow network are both named",
+    async () => {
+      const { reports } = await traced(2, byNode, (process) =>
+        process === 1 ? { NODE_OPTIONS: `--require ${SLOW}`, SLOW_MS: "900" } : SLOW_PATH,
+      );
+      for (const { layers } of reports) {
+        const { findings, words } = layers[0].waits;
+        expect(kindsOf(findings)).toEqual(["late-rank", "late-rank", "slow-path"]);
+        expect(findings).toMatchObject([{ rank: 2 }, { rank: 3 }, { srcNode: 0, dstNode: 1 }]);
+        expect(findings[0].excessUs).toBeGreaterThan(600_000);
+        expect(words).toEqual([
+          expect.stringMatching(/^ranks 2\.\.3 came [\d.]+ ms late/),
+          expect.stringMatching(/^rows from node 0 to node 1 take/),
+        ]);
+      }
+    },
+    LIMIT,
+  );
+
   test(
     "a slow link is named before all others",
     async () => {
