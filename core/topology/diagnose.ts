@@ -18,7 +18,15 @@ export type Finding =
       readonly orRank?: number;
     }
   | { readonly kind: "slow-link"; readonly src: number; readonly dst: number; readonly excessUs: number }
+  | SlowRank
   | SlowPath;
+
+/** A rank that came late to the steps in the middle of an operation (stalls.ts); like SlowPath from measured messages. */
+export interface SlowRank {
+  readonly kind: "slow-rank";
+  readonly rank: number;
+  readonly excessUs: number;
+}
 
 /** The network from one node to another, all rails of it. Found in measured messages (paths.ts), not in a wait matrix. */
 export interface SlowPath {
@@ -36,7 +44,7 @@ export interface SlowPath {
 }
 
 /** What a wait matrix alone can show. */
-export type WaitFinding = Exclude<Finding, SlowPath>;
+export type WaitFinding = Exclude<Finding, SlowPath | SlowRank>;
 
 export interface Diagnosis {
   readonly findings: readonly Finding[];

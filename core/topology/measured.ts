@@ -8,6 +8,7 @@ import { type Diagnosis, diagnose, type Finding, type SlowPath } from "./diagnos
 import { latenessUs } from "./lateness.ts";
 import { ARRIVAL_PHASE, type Message, messagesOf } from "./messages.ts";
 import { asksForOneWay, type PathOptions, slowPaths } from "./paths.ts";
+import { stalls, withoutAlone } from "./stalls.ts";
 
 interface Shape {
   readonly numRanks: number;
@@ -22,8 +23,10 @@ export interface MeasuredWaits {
   readonly waitUs: Float32Array;
   /** Of the arrival, what the column's rank answers for. */
   readonly latenessUs: Float32Array;
+  /** [R]: how long each rank kept others waiting in the middle of an operation. */
+  readonly keptUs: Float64Array;
   readonly messages: readonly Message[];
-  /** Time of the busiest rank, without the waits for arrival: what is small beside it is no fault. */
+  /** Time of the busiest rank, without the waits for others to come: what is small beside it is no fault. */
   readonly busyUs: number;
 }
 
@@ -47,10 +50,21 @@ export function measureWaits(phases: readonly Phase[], { numRanks, ranksPerNode 
     return direct[stop * numRanks + srcRank] + (stop === rank ? 0 : direct[rank * numRanks + stop]);
   });
   const busy = new Float64Array(numRanks);
-  for (const { rank, name, durationUs } of phases) if (rank >= 0 && name !== ARRIVAL_PHASE) busy[rank] += durationUs;
+  const stalled = stalls(phases, numRanks);
+  for (const phase of phases) {
+    if (phase.rank >= 0 && phase.name !== ARRIVAL_PHASE) busy[phase.rank] += withoutAlone(phase, stalled);
+  }
   const waitUs = transferUs.map((us, i) => us + arrivalUs[i]);
   const late = latenessUs(phases, numRanks);
-  return { arrivalUs, transferUs, waitUs, latenessUs: late, messages, busyUs: Math.max(...busy) };
+  return {
+    arrivalUs,
+    transferUs,
+    waitUs,
+    latenessUs: late,
+    keptUs: stalled.keptUs,
+    messages,
+    busyUs: Math.max(...busy),
+  };
 }
 
 /** Whether dispatches that send one way would tell more: the layer alone does not show which direction was slow. */
@@ -73,13 +87,18 @@ export function explainWaits(
   const slow = transfers.findings.map(isSlow);
   const slowest = paths.filter(isSlow);
   const late = lateRanks(waits, shape.numRanks, leastUs);
+  const stopped = [...waits.keptUs]
+    .map((latenessUs, rank) => ({ rank, latenessUs }))
+    .filter(({ latenessUs }) => latenessUs > strongestUs);
   const findings: Finding[] = [
     ...late.map(({ rank, latenessUs }) => ({ kind: "late-rank" as const, rank, excessUs: latenessUs })),
+    ...stopped.map(({ rank, latenessUs }) => ({ kind: "slow-rank" as const, rank, excessUs: latenessUs })),
     ...slowest,
     ...transfers.findings.filter((_, i) => slow[i]),
   ];
   const words = [
     ...blocks(late).map(inWords),
+    ...blocks(stopped).map(keptInWords),
     ...slowest.map((path) => pathInWords(path, shape)),
     ...transfers.words.filter((_, i) => slow[i]),
   ];
@@ -117,9 +136,16 @@ function pathInWords(path: SlowPath, { numRanks, ranksPerNode }: Shape): string 
   return `rows ${who} take ${times.toFixed(times < 10 ? 1 : 0)} times as long as ${beside} (${figures}): look at that network path`;
 }
 
-function inWords({ ranks, latenessUs }: ReturnType<typeof blocks>[number]): string {
-  const who = ranks.length === 1 ? `rank ${ranks[0]}` : `ranks ${ranks[0]}..${ranks.at(-1)}`;
-  return `${who} came ${(latenessUs / 1e3).toFixed(1)} ms late: the others waited for that before any row moved`;
+function inWords({ ranks, latenessUs }: Block): string {
+  return `${who(ranks)} came ${(latenessUs / 1e3).toFixed(1)} ms late: the others waited for that before any row moved`;
+}
+
+function keptInWords({ ranks, latenessUs }: Block): string {
+  return `${who(ranks)} kept others waiting for ${(latenessUs / 1e3).toFixed(1)} ms in the middle of an operation: look at what that process did`;
+}
+
+function who(ranks: readonly number[]): string {
+  return ranks.length === 1 ? `rank ${ranks[0]}` : `ranks ${ranks[0]}..${ranks.at(-1)}`;
 }
 
 interface Late {
@@ -141,12 +167,20 @@ function lateRanks({ latenessUs: afterUs }: MeasuredWaits, numRanks: number, lea
     .filter(({ latenessUs }) => latenessUs > least);
 }
 
-/** Ranks of one process are late together. */
-function blocks(late: readonly Late[]): { ranks: number[]; latenessUs: number }[] {
-  const found: { ranks: number[]; latenessUs: number }[] = [];
+interface Block {
+  readonly ranks: number[];
+  readonly latenessUs: number;
+}
+
+/** Ranks of one process are late together, and stand still together but for a little. */
+const ALIKE = 0.05;
+
+function blocks(late: readonly Late[]): Block[] {
+  const found: Block[] = [];
   for (const { rank, latenessUs } of late) {
     const last = found.at(-1);
-    if (last !== undefined && last.latenessUs === latenessUs && last.ranks.at(-1) === rank - 1) last.ranks.push(rank);
+    const isAlike = last !== undefined && Math.abs(last.latenessUs - latenessUs) <= ALIKE * last.latenessUs;
+    if (isAlike && last.ranks.at(-1) === rank - 1) last.ranks.push(rank);
     else found.push({ ranks: [rank], latenessUs });
   }
   return found;

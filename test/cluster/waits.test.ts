@@ -11,6 +11,7 @@ import { built, startCommand, whyNotBuilt } from "./start.ts";
 
 const LIMIT = 60_000;
 const SLOW = fileURLToPath(new URL("slow.cjs", import.meta.url));
+const STOPPED = fileURLToPath(new URL("stopped.cjs", import.meta.url));
 const RANKS = 4;
 const NONE: Record<string, string> = {};
 
@@ -131,6 +132,24 @@ describe.skipIf(!built)(`waits of several processes${whyNotBuilt}`, () => {
           expect.stringMatching(/^ranks 2\.\.3 came [\d.]+ ms late/),
           expect.stringMatching(/^rows from node 0 to node 1 take/),
         ]);
+      }
+    },
+    LIMIT,
+  );
+
+  test(
+    "a process that is stopped while rows travel is a slow rank, on a slow network too",
+    async () => {
+      // Counts, routes and two parts of rows take 60 ms each: 150 ms after the beginning rows are on their way.
+      const link = { FUSED_A2A_EMULATED_LINK: "0-1:60000" };
+      const stop = { NODE_OPTIONS: `--require ${STOPPED}`, STOP_AFTER_MS: "150", STOP_MS: "900" };
+      const { reports } = await traced(2, byNode, (process) => (process === 1 ? stop : link));
+      for (const { layers } of reports) {
+        const { findings, words } = layers[0].waits;
+        expect(kindsOf(findings)).toEqual(["slow-rank", "slow-rank", "slow-path"]);
+        expect(findings).toMatchObject([{ rank: 2 }, { rank: 3 }, { srcNode: 0, dstNode: 1 }]);
+        for (const { excessUs } of findings.slice(0, 2)) expect(excessUs).toBeGreaterThan(600_000);
+        expect(words[0]).toMatch(/^ranks 2\.\.3 kept others waiting for [\d.]+ ms in the middle of an operation/);
       }
     },
     LIMIT,
