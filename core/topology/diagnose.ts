@@ -64,6 +64,8 @@ export interface DiagnoseOptions {
   readonly arrivedTogether?: boolean;
   /** Excess that counts, as a fraction of the typical wait; default 0.2. */
   readonly sensitivity?: number;
+  /** Smaller excess never counts, and explains nothing; default 0. */
+  readonly leastUs?: number;
 }
 
 const NOISE_SIGMAS = 6;
@@ -153,7 +155,9 @@ class Excess {
     const off = [...inside(true), ...inside(false)];
     const spread = 1.4826 * median(off.map((i) => Math.abs(this.#values[i])));
     this.typicalUs = n === 1 ? 0 : median(off.map((i) => waitUs[i]));
-    this.thresholdUs = Math.max(NOISE_SIGMAS * (n === 1 ? 0 : spread), (options.sensitivity ?? 0.2) * this.typicalUs);
+    const sensitivity = options.sensitivity ?? 0.2;
+    const noiseUs = NOISE_SIGMAS * (n === 1 ? 0 : spread);
+    this.thresholdUs = Math.max(noiseUs, sensitivity * this.typicalUs, options.leastUs ?? 0);
   }
 
   /** Median excess over the cells that `include` names; NaN when there are none. */

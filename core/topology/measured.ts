@@ -52,7 +52,8 @@ export function measureWaits(phases: readonly Phase[], { numRanks, ranksPerNode 
   const busy = new Float64Array(numRanks);
   const stalled = stalls(phases, numRanks);
   for (const phase of phases) {
-    if (phase.rank >= 0 && phase.name !== ARRIVAL_PHASE) busy[phase.rank] += withoutAlone(phase, stalled);
+    if (phase.rank >= 0 && !phase.waiting && phase.name !== ARRIVAL_PHASE)
+      busy[phase.rank] += withoutAlone(phase, stalled);
   }
   const waitUs = transferUs.map((us, i) => us + arrivalUs[i]);
   const late = latenessUs(phases, numRanks);
@@ -80,7 +81,11 @@ export function explainWaits(
 ): Diagnosis {
   const leastUs = SENSITIVITY * waits.busyUs;
   const paths = slowPaths(waits.messages, shape, { oneWay, numRowsTo, leastUs });
-  const transfers = diagnose(withoutPaths(waits.transferUs, paths, shape), { ...shape, arrivedTogether: true });
+  const transfers = diagnose(withoutPaths(waits.transferUs, paths, shape), {
+    ...shape,
+    arrivedTogether: true,
+    leastUs,
+  });
   const excesses = [...paths, ...transfers.findings].map(({ excessUs }) => SENSITIVITY * excessUs);
   const strongestUs = Math.max(leastUs, ...excesses);
   const isSlow = ({ excessUs }: { readonly excessUs: number }) => excessUs > strongestUs;

@@ -1,11 +1,12 @@
 /**
  * Who kept the others waiting in the middle of an operation: a process that was stopped, or whose computer did something
  * else. An end of a message that waits for longer than the message was under way waits for the other end to come. That one
- * answers for what it came later, counted from the agreement that all leave together, by each process's own clock and
- * without its messages: those are the link's. What it waited itself before is not its own.
+ * answers for what it came later, without its own messages and collectives: those are the link's. What it waited itself
+ * before is not its own. Clocks of two processes are compared twice,
+ * by when they left the agreement and by when most of their common steps ended; what both allow counts.
  */
 import type { Phase } from "../backend.ts";
-import { ARRIVAL_PHASE, transfers } from "./messages.ts";
+import { ARRIVAL_PHASE, lowerMedian, transfers } from "./messages.ts";
 
 interface Step {
   readonly rank: number;
@@ -33,6 +34,7 @@ export function stalls(phases: readonly Phase[], numRanks: number): Stalls {
     return Math.max(received, sent);
   };
   const entry = entries(phases, steps, messageUs, numRanks);
+  const ahead = clocksAhead(steps, at);
   const kept = new Float64Array(numRanks * numRanks);
   const waited = new Float64Array(numRanks);
   const alone = Array.from({ length: numRanks }, () => [] as { fromUs: number; toUs: number }[]);
@@ -44,7 +46,12 @@ export function stalls(phases: readonly Phase[], numRanks: number): Stalls {
     const ends = [at.get(`${step.srcRank} ${step.key}`), destination.get(`${step.rank} ${step.key}`)];
     const later = ends
       .filter((end) => end !== undefined)
-      .map((end) => ({ rank: end.rank, us: (entry.get(end) ?? Number.NaN) - (entry.get(step) ?? Number.NaN) }))
+      .map((end) => {
+        const [there, here] = [entry.get(end), entry.get(step)];
+        if (there === undefined || here === undefined) return { rank: end.rank, us: 0 };
+        const aheadUs = Math.max(there.leftUs - here.leftUs, ahead(end.rank, step.rank));
+        return { rank: end.rank, us: there.us - here.us - aheadUs };
+      })
       .filter(({ us }) => us > 0)
       .sort((a, b) => b.us - a.us)[0];
     if (later === undefined) continue;
@@ -69,28 +76,58 @@ function stepsOf(phases: readonly Phase[]): Step[] {
     });
 }
 
-/** When each rank came to a step, from the end of the agreement before, less the messages since. */
+interface Entry {
+  /** When the rank came to the step, less its messages and collectives since the agreement before. */
+  readonly us: number;
+  /** When it left that agreement. */
+  readonly leftUs: number;
+}
+
 function entries(
   phases: readonly Phase[],
   steps: readonly Step[],
   messageUs: (step: Step) => number,
   numRanks: number,
-): Map<Step, number> {
+): Map<Step, Entry> {
   const leaves = Array.from({ length: numRanks }, () => new Map<number, number>());
   for (const { rank, name, startUs, durationUs } of phases) {
     if (name !== ARRIVAL_PHASE) continue;
     leaves[rank].set(startUs, Math.max(leaves[rank].get(startUs) ?? 0, startUs + durationUs));
   }
-  const entry = new Map<Step, number>();
+  const collective = phases.filter(({ name, waiting, rank }) => waiting && rank >= 0 && name !== ARRIVAL_PHASE);
+  const entry = new Map<Step, Entry>();
   const spent = new Map<string, number>();
   for (const step of steps) {
-    const leftUs = [...leaves[step.rank].values()].filter((us) => us <= step.startUs).sort((a, b) => b - a)[0];
+    const { rank, startUs } = step;
+    const agreedUs = Math.max(...[...leaves[rank].keys()].filter((us) => us <= startUs));
+    const leftUs = leaves[rank].get(agreedUs);
     if (leftUs === undefined) continue;
-    const key = `${step.rank} ${leftUs}`;
-    entry.set(step, step.startUs - leftUs - (spent.get(key) ?? 0));
+    const key = `${rank} ${agreedUs}`;
+    const waitedUs = collective
+      .filter((phase) => phase.rank === rank && phase.startUs >= agreedUs && phase.startUs < startUs)
+      .reduce((sum, { durationUs }) => sum + durationUs, 0);
+    entry.set(step, { us: startUs - waitedUs - (spent.get(key) ?? 0), leftUs });
     spent.set(key, (spent.get(key) ?? 0) + messageUs(step));
   }
   return entry;
+}
+
+/** How far one rank's clock is ahead of another's with which it shares messages. */
+function clocksAhead(steps: readonly Step[], at: ReadonlyMap<string, Step>): (rank: number, other: number) => number {
+  const differences = new Map<string, number[]>();
+  for (const step of steps) {
+    const sender = at.get(`${step.srcRank} ${step.key}`);
+    if (sender === undefined) continue;
+    const aheadUs = step.startUs + step.durationUs - sender.startUs - sender.durationUs;
+    for (const [key, us] of [
+      [`${step.rank} ${step.srcRank}`, aheadUs],
+      [`${step.srcRank} ${step.rank}`, -aheadUs],
+    ] as const) {
+      differences.set(key, [...(differences.get(key) ?? []), us]);
+    }
+  }
+  const ahead = new Map([...differences].map(([key, values]) => [key, lowerMedian(values)]));
+  return (rank, other) => ahead.get(`${rank} ${other}`) ?? Number.NaN;
 }
 
 /** What is left of a phase without the times that its rank waited alone. */

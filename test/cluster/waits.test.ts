@@ -140,9 +140,9 @@ describe.skipIf(!built)(`waits of several processes${whyNotBuilt}`, () => {
   test(
     "a process that is stopped while rows travel is a slow rank, on a slow network too",
     async () => {
-      // Counts, routes and two parts of rows take 60 ms each: 150 ms after the beginning rows are on their way.
-      const link = { FUSED_A2A_EMULATED_LINK: "0-1:60000" };
-      const stop = { NODE_OPTIONS: `--require ${STOPPED}`, STOP_AFTER_MS: "150", STOP_MS: "900" };
+      // Counts, routes and two parts of rows take 100 ms each: 320 ms after the beginning rows are on their way.
+      const link = { FUSED_A2A_EMULATED_LINK: "0-1:100000" };
+      const stop = { NODE_OPTIONS: `--require ${STOPPED}`, STOP_AFTER_MS: "320", STOP_MS: "900" };
       const { reports } = await traced(2, byNode, (process) => (process === 1 ? stop : link));
       for (const { layers } of reports) {
         const { findings, words } = layers[0].waits;

@@ -128,6 +128,14 @@ describe("diagnosis of measured matrices", () => {
     expect(kinds(diagnose(both, group).findings)).toEqual(["slow-sender", "slow-link"]);
   });
 
+  it("lets what is too small to count explain nothing", () => {
+    const four = { numRanks: 4, ranksPerNode: 4, arrivedTogether: true };
+    const waitUs = Float64Array.from({ length: 16 }, (_, i) => (i === 1 * 4 ? 450 : Math.floor(i / 4) === 2 ? 100 : 0));
+    // Rank 2's waits, taken for a slow receiver, would leave rank 0 with two receivers, one of them slow.
+    expect(kinds(diagnose(waitUs, four).findings)).toEqual(["slow-receiver", "slow-sender"]);
+    expect(diagnose(waitUs, { ...four, leastUs: 200 }).findings).toMatchObject([{ kind: "slow-link", src: 0, dst: 1 }]);
+  });
+
   it("has nothing to say about a single rank", () => {
     const { findings, words } = diagnose([0], { numRanks: 1, ranksPerNode: 1 });
     expect(findings).toEqual([]);
