@@ -88,8 +88,8 @@ void Network::open(HopKind kind, const uint8_t* ids, bool ofNode) {
 Network::~Network() { endAll(aborted_.empty() ? api_.CommDestroy : api_.CommAbort); }
 
 void Network::endAll(nccl::Result (*end)(nccl::Comm)) {
-  // NCCL has been seen to wait in there for a process that is stopped: then nobody waits for it longer than this, and its
-  // thread ends with the process.
+  // Over a real NCCL the process beside a stopped one did not go on while this was waited for (docs/gpu/nccl.txt): nobody
+  // waits longer than this, and a thread that is left in there ends with the process.
   constexpr auto PATIENCE = std::chrono::seconds(3);
   struct Left {
     std::mutex mutex;
