@@ -11,7 +11,9 @@ describe.skipIf(!hasCompiler)(`native self-test, long${hasCompiler ? "" : " (ski
 
   it("several processes, 8 seeds", () => {
     for (let seed = 20; seed < 28; seed++) {
-      expect(selftest("emulated", ["nodes", "--cases", "10", "--seed", `${seed}`])).toMatch(/nodes: .* all as expected/);
+      expect(selftest("emulated", ["nodes", "--cases", "10", "--seed", `${seed}`])).toMatch(
+        /nodes: .* all as expected/,
+      );
     }
   });
 
