@@ -1,27 +1,46 @@
 #!/usr/bin/env node
 /**
- * Builds, then runs every fast test: Vitest for Node, Playwright for the browser, and ends with one line that adds them up.
+ * Builds, then runs every fast test: types and format of the code, Vitest for Node, Playwright for the browser, and ends with
+ * one line that adds them up; before it, every failure again by name, so that the end of a log is enough.
  * `--sweep` runs the long ones (*.sweep.test.ts) instead, file by file; `--budget SECONDS` starts no further file after that
  * time and counts those as skipped, by name. `--no-build` and `--no-browser` leave parts out.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const has = (flag) => process.argv.includes(flag);
 const reports = join(root, "test-results");
 const totals = { passed: 0, failed: 0, skipped: 0 };
+const failures = [];
 
 rmSync(reports, { recursive: true, force: true });
 mkdirSync(reports, { recursive: true });
 if (!has("--no-build")) run("build", ["scripts/build.mjs"]);
 if (has("--sweep")) sweeps(Number(process.argv[process.argv.indexOf("--budget") + 1]) || Number.POSITIVE_INFINITY);
-else vitest("vitest", []);
-if (!has("--sweep") && !has("--no-browser")) playwright();
+else {
+  checks();
+  vitest("vitest", []);
+  if (!has("--no-browser")) playwright();
+}
+for (const name of failures) console.log(`FAILED: ${name}`);
 console.log(`${totals.passed} passed, ${totals.failed} failed, ${totals.skipped} skipped`);
 process.exit(totals.failed > 0 ? 1 : 0);
+
+/** `npm run check`, each part as one test. */
+function checks() {
+  const parts = {
+    "types of everything (tsc)": ["node_modules/typescript/bin/tsc", "--noEmit"],
+    "types of core without Node (tsc -p core)": ["node_modules/typescript/bin/tsc", "-p", "core", "--noEmit"],
+    "format and lint (biome check; npm run format mends most)": ["node_modules/@biomejs/biome/bin/biome", "check"],
+  };
+  for (const [name, args] of Object.entries(parts)) {
+    if (node(args) === 0) totals.passed++;
+    else fail(name);
+  }
+}
 
 function sweeps(budgetSeconds) {
   const started = performance.now();
@@ -73,16 +92,26 @@ function playwright() {
     PLAYWRIGHT_JSON_OUTPUT_NAME: report,
   });
   if (!existsSync(report)) return broken("playwright");
-  const { stats, errors } = JSON.parse(readFileSync(report, "utf8"));
+  const { stats, errors, suites } = JSON.parse(readFileSync(report, "utf8"));
   totals.passed += stats.expected + stats.flaky;
   totals.failed += stats.unexpected + errors.length;
   totals.skipped += stats.skipped;
+  failures.push(...suites.flatMap(brokenSpecs), ...errors.map(({ message }) => `playwright: ${message}`));
   if (status !== 0 && stats.unexpected + errors.length === 0) broken("playwright");
+}
+
+function brokenSpecs({ file, specs = [], suites = [] }) {
+  const own = specs.filter(({ ok }) => !ok).map(({ title }) => `test/viz/${file}: ${title}`);
+  return [...own, ...suites.flatMap(brokenSpecs)];
 }
 
 /** A runner that died without a report is a failure, not an empty success. */
 function broken(what) {
-  console.log(`FAILED: ${what} ended without a usable report`);
+  fail(`${what} ended without a usable report`);
+}
+
+function fail(name) {
+  failures.push(name);
   totals.failed++;
 }
 
