@@ -5,10 +5,11 @@ import { InvalidArgument } from "../core/errors.ts";
 import { absentProcesses, type BundleFile, describeBundles, summarizeBundle } from "./bundles.ts";
 import { openExecutor } from "./executor.ts";
 import { checkHandles, describeHandle, type HandleReport } from "./handleCheck.ts";
+import { describeJob, describeLayers } from "./layerReport.ts";
 import { printResult } from "./output.ts";
 import { openReferences } from "./references.ts";
 import { type Replay, refuseContradictions, replaysOf } from "./replay.ts";
-import { describeJob, describeLayers, traceRuns } from "./run.ts";
+import { traceRuns } from "./run.ts";
 import { type Verified, type VerifyOptions, verifyJob } from "./verifyJob.ts";
 import { describeVerified, isVerified, type NotRun, numDiffering } from "./verifyReport.ts";
 
@@ -101,7 +102,7 @@ function describeReplay({ replay, verified, handles }: Replayed, backend: string
       ? [`routing of ${ranks} ${unknownRanks.join(", ")} is in no bundle: no tokens there`]
       : []),
     ...conflicts.map((conflict) => `CONFLICT: ${conflict}`),
-    describeLayers(verified.layers),
+    describeLayers(verified.layers, job.shape),
     describeVerified(verified, notRun),
     ...handles.map(describeHandle),
   ].join("\n");

@@ -6,9 +6,10 @@ import { verifyBundles } from "./bundleVerify.ts";
 import { clusterOf } from "./cluster.ts";
 import { openExecutor } from "./executor.ts";
 import { addJobOptions, openJob, ROUTING_ARGUMENT } from "./job.ts";
+import { describeJob, describeLayers } from "./layerReport.ts";
 import { printResult } from "./output.ts";
 import { openReferences, sameReferences } from "./references.ts";
-import { describeJob, describeLayers, traceRuns } from "./run.ts";
+import { traceRuns } from "./run.ts";
 import { type VerifyOptions, verifyJob } from "./verifyJob.ts";
 import { describeVerified, isVerified, numDiffering } from "./verifyReport.ts";
 
@@ -74,7 +75,7 @@ async function verifyCommand(paths: string[], options: VerifyOptions, command: C
       () =>
         [
           describeJob(job, backend.name),
-          describeLayers(layers),
+          describeLayers(layers, job.shape),
           describeVerified(verified, notRun),
           ok ? "verified: every output equal, bit for bit" : "NOT VERIFIED: outputs differ",
         ].join("\n\n"),

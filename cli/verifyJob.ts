@@ -7,8 +7,9 @@ import type { OutputReport } from "./compare.ts";
 import { executeLayer, type LayerRun } from "./execute.ts";
 import { type GroupLayer, gatherLayer } from "./groupLayer.ts";
 import type { Job, JobOptions } from "./job.ts";
+import { type LayerReport, reportLayer } from "./layerReport.ts";
 import { progressBar } from "./progress.ts";
-import { type LayerReport, reportLayer, type TracedRun } from "./run.ts";
+import type { TracedRun } from "./run.ts";
 import { Verifier } from "./verifier.ts";
 
 /** Above this the dispatched rows are not kept beside the expert's output: the expert stage is then not compared. */

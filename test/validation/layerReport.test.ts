@@ -1,0 +1,43 @@
+/** The table of `run` and `verify`, from reports made by hand. */
+import { describe, expect, test } from "vitest";
+import { describeLayers, type LayerReport } from "../../cli/layerReport.ts";
+
+const REPORT: LayerReport = {
+  layer: "7",
+  traffic: {
+    numTokens: 8,
+    numSlots: 8,
+    numRows: 8,
+    numRemoteRows: 6,
+    numNetworkRows: 4,
+    rowBytes: 16,
+    logicalBytes: 128,
+    wireBytes: 96,
+    networkBytes: 64,
+    maxOverMeanRank: 4,
+  },
+  times: { generateMs: 1, castMs: 0, dispatchMs: 2, expertMs: 3, combineMs: 4 },
+  dispatchGBps: 0.5,
+  combineGBps: 0.25,
+  numCut: 0,
+};
+const NODES = { numRanks: 4, ranksPerNode: 2, numExperts: 4 };
+
+function cells(report: LayerReport, shape = NODES): Record<string, string> {
+  const [header, row] = describeLayers([report], shape).split("\n");
+  const values = row.split(/ {2,}/);
+  return Object.fromEntries(header.split(/ {2,}/).map((name, i) => [name, values[i]]));
+}
+
+describe("the table of layers", () => {
+  test("several nodes: a column for the bytes of the network, and its definition", () => {
+    expect(cells(REPORT)).toMatchObject({ logical: "128 B", wire: "96 B", network: "64 B", "load max/mean": "4" });
+    expect(describeLayers([REPORT], NODES)).toContain("\nnetwork: one row per (token, other node) x row bytes\n");
+  });
+
+  test("one node: no word of a network", () => {
+    const shape = { ...NODES, ranksPerNode: 4 };
+    expect(cells(REPORT, shape)).toMatchObject({ wire: "96 B", "load max/mean": "4" });
+    expect(describeLayers([REPORT], shape)).not.toContain("network");
+  });
+});
