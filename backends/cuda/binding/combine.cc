@@ -1,3 +1,4 @@
+#include "calls.h"
 #include "methods.h"
 #include "stream.h"
 
@@ -21,19 +22,16 @@ struct CombineCall {
   fa2a_combine_request request = {};
   fa2a_combine_result result = {};
   Into into;
-  std::vector<fa2a_tensor*> intoLists[3];
   fa2a_combine_result intoResult = {};
 };
 
 /** The earlier result whose tensors are written again. */
 void readInto(CombineCall& call, Napi::Object given, size_t numLocal) {
-  const char* names[] = {"x", "topkWeights", "probs"};
-  fa2a_tensor*** fields[] = {&call.intoResult.x, &call.intoResult.topk_weights, &call.intoResult.probs};
-  for (int i = 0; i < 3; i++) {
-    call.intoLists[i] = call.into.list(given, names[i], numLocal);
-    if (!call.intoLists[i].empty()) *fields[i] = call.intoLists[i].data();
-  }
-  call.request.into = &call.intoResult;
+  auto& result = call.intoResult;
+  result.x = call.into.list(given, "x", numLocal);
+  result.topk_weights = call.into.list(given, "topkWeights", numLocal);
+  result.probs = call.into.list(given, "probs", numLocal);
+  call.request.into = &result;
 }
 
 Napi::Value combineResult(Napi::Env env, CombineCall& call) {
@@ -53,8 +51,7 @@ Napi::Value combineResult(Napi::Env env, CombineCall& call) {
 // combine(group: NativeGroup, request: NativeCombineRequest): Promise<NativeCombineResult>
 Napi::Value combine(const Napi::CallbackInfo& info) {
   const auto env = info.Env();
-  auto call = std::make_unique<CombineCall>();
-  call->group = unwrap<fa2a_group>(env, info[0], "group");
+  auto call = onGroup<CombineCall>(info);
   const size_t numLocal = objectOf<fa2a_group>(env, info[0], "group").numLocal;
   const auto given = objectArgument(info, 1, "request");
   call->handle = unwrap<fa2a_handle>(env, given.Get("handle"), "handle");

@@ -1,3 +1,4 @@
+#include "calls.h"
 #include "methods.h"
 #include "stream.h"
 
@@ -23,22 +24,20 @@ struct DispatchCall {
   fa2a_dispatch_result result = {};
   Into into;
   std::shared_ptr<fa2a_handle> intoHandle;
-  std::vector<fa2a_tensor*> intoLists[5];
   fa2a_dispatch_result intoResult = {};
 };
 
 /** The earlier result whose tensors and handle are written again. */
 void readInto(DispatchCall& call, Napi::Object given, size_t numLocal) {
-  const char* names[] = {"x", "scales", "topkIdx", "topkWeights", "probs"};
-  fa2a_tensor*** fields[] = {&call.intoResult.x, &call.intoResult.scales, &call.intoResult.topk_idx,
-                             &call.intoResult.topk_weights, &call.intoResult.probs};
-  for (int i = 0; i < 5; i++) {
-    call.intoLists[i] = call.into.list(given, names[i], numLocal);
-    if (!call.intoLists[i].empty()) *fields[i] = call.intoLists[i].data();
-  }
+  auto& result = call.intoResult;
+  result.x = call.into.list(given, "x", numLocal);
+  result.scales = call.into.list(given, "scales", numLocal);
+  result.topk_idx = call.into.list(given, "topkIdx", numLocal);
+  result.topk_weights = call.into.list(given, "topkWeights", numLocal);
+  result.probs = call.into.list(given, "probs", numLocal);
   call.intoHandle = unwrap<fa2a_handle>(given.Env(), given.Get("handle"), "into.handle");
-  call.intoResult.handle = call.intoHandle.get();
-  call.request.into = &call.intoResult;
+  result.handle = call.intoHandle.get();
+  call.request.into = &result;
 }
 
 /** Device bytes of the handle, for the collector: entries of every token and rows of every rank. */
@@ -80,8 +79,7 @@ Napi::Value dispatchResult(Napi::Env env, DispatchCall& call) {
 // dispatch(group: NativeGroup, request: NativeDispatchRequest): Promise<NativeDispatchResult>
 Napi::Value dispatch(const Napi::CallbackInfo& info) {
   const auto env = info.Env();
-  auto call = std::make_unique<DispatchCall>();
-  call->group = unwrap<fa2a_group>(env, info[0], "group");
+  auto call = onGroup<DispatchCall>(info);
   const size_t numLocal = objectOf<fa2a_group>(env, info[0], "group").numLocal;
   const auto given = objectArgument(info, 1, "request");
   call->x = arraysOf(env, given.Get("x"), numLocal, "x", call->keep);

@@ -78,11 +78,7 @@ Napi::Value peerMatrix(const Napi::CallbackInfo& info) {
   return Worker<Call>::start(
       info.Env(), std::move(call),
       [](Call& call, fa2a_error* error) { return fa2a_peer_matrix(call.numDevices, call.canAccess.data(), error); },
-      [](Napi::Env env, Call& call) -> Napi::Value {
-        auto result = Napi::Uint8Array::New(env, call.canAccess.size());
-        std::copy(call.canAccess.begin(), call.canAccess.end(), result.Data());
-        return result;
-      });
+      [](Napi::Env env, Call& call) { return bytesValue(env, call.canAccess); });
 }
 
 // fa2a_code fa2a_buffer_size(const fa2a_buffer_shape* shape, fa2a_buffer_bytes* bytes, fa2a_error* error)

@@ -1,7 +1,7 @@
 #include <mutex>
 
+#include "calls.h"
 #include "methods.h"
-#include "values.h"
 
 namespace binding {
 
@@ -74,17 +74,13 @@ struct CloseGroup {
   void operator()(fa2a_group* group) const { fa2a_group_close(group, outcome.get()); }
 };
 
-struct GroupCall {
-  std::shared_ptr<fa2a_group> group;
-  /** Bytes to reserve, or SMs to use. */
-  int64_t number = 0;
-  GroupOptions given;
-};
-
-std::unique_ptr<GroupCall> groupCall(const Napi::CallbackInfo& info) {
-  auto call = std::make_unique<GroupCall>();
-  call->group = unwrap<fa2a_group>(info.Env(), info[0], "group");
-  return call;
+Napi::Value memoryValue(Napi::Env env, const fa2a_memory_info& memory) {
+  auto result = Napi::Object::New(env);
+  result["reserved"] = static_cast<double>(memory.reserved);
+  result["pool"] = static_cast<double>(memory.pool);
+  result["poolFree"] = static_cast<double>(memory.pool_free);
+  result["reallocations"] = static_cast<double>(memory.reallocations);
+  return result;
 }
 
 }  // namespace
@@ -141,8 +137,7 @@ Napi::Value groupClose(const Napi::CallbackInfo& info) {
     std::shared_ptr<fa2a_group> group;
   };
   auto& object = objectOf<fa2a_group>(info.Env(), info[0], "group");
-  auto call = std::make_unique<Call>();
-  call->group = unwrap<fa2a_group>(info.Env(), info[0], "group");
+  auto call = onGroup<Call>(info);
   object.release(info.Env());
   return Worker<Call>::start(
       info.Env(), std::move(call),
@@ -158,37 +153,38 @@ Napi::Value groupClose(const Napi::CallbackInfo& info) {
 // fa2a_code fa2a_group_configure(fa2a_group* group, const fa2a_group_options* options, fa2a_error* error)
 // groupConfigure(group: NativeGroup, options: NativeGroupOptions): Promise<void>
 Napi::Value groupConfigure(const Napi::CallbackInfo& info) {
-  auto call = groupCall(info);
+  struct Call {
+    std::shared_ptr<fa2a_group> group;
+    GroupOptions given;
+  };
+  auto call = onGroup<Call>(info);
   call->given = groupOptions(objectArgument(info, 1, "options"));
-  return Worker<GroupCall>::start(
+  return Worker<Call>::start(
       info.Env(), std::move(call),
-      [](GroupCall& call, fa2a_error* error) {
+      [](Call& call, fa2a_error* error) {
         return fa2a_group_configure(call.group.get(), &call.given.options, error);
       },
-      undefinedResult<GroupCall>);
+      undefinedResult<Call>);
 }
 
 // fa2a_code fa2a_group_set_num_sms(fa2a_group* group, int32_t num_sms, fa2a_error* error)
 // groupSetNumSms(group: NativeGroup, numSms: number): Promise<void>
 Napi::Value groupSetNumSms(const Napi::CallbackInfo& info) {
-  auto call = groupCall(info);
-  call->number = wholeNumber(info.Env(), info[1], "numSms");
-  return Worker<GroupCall>::start(
+  struct Call {
+    std::shared_ptr<fa2a_group> group;
+    int32_t numSms;
+  };
+  auto call = onGroup<Call>(info);
+  call->numSms = static_cast<int32_t>(wholeNumber(info.Env(), info[1], "numSms"));
+  return Worker<Call>::start(
       info.Env(), std::move(call),
-      [](GroupCall& call, fa2a_error* error) {
-        return fa2a_group_set_num_sms(call.group.get(), static_cast<int32_t>(call.number), error);
-      },
-      undefinedResult<GroupCall>);
+      [](Call& call, fa2a_error* error) { return fa2a_group_set_num_sms(call.group.get(), call.numSms, error); },
+      undefinedResult<Call>);
 }
 
 // fa2a_code fa2a_group_synchronize(fa2a_group* group, fa2a_error* error)
 // groupSynchronize(group: NativeGroup): Promise<void>
-Napi::Value groupSynchronize(const Napi::CallbackInfo& info) {
-  return Worker<GroupCall>::start(
-      info.Env(), groupCall(info),
-      [](GroupCall& call, fa2a_error* error) { return fa2a_group_synchronize(call.group.get(), error); },
-      undefinedResult<GroupCall>);
-}
+Napi::Value groupSynchronize(const Napi::CallbackInfo& info) { return callOn(info, fa2a_group_synchronize); }
 
 // fa2a_code fa2a_group_stream(fa2a_group* group, int32_t local, fa2a_stream which, void** stream, fa2a_error* error)
 // groupStream(group: NativeGroup, local: number, which: 0 | 1): Promise<bigint>
@@ -199,8 +195,7 @@ Napi::Value groupStream(const Napi::CallbackInfo& info) {
     fa2a_stream which;
     void* stream;
   };
-  auto call = std::make_unique<Call>();
-  call->group = unwrap<fa2a_group>(info.Env(), info[0], "group");
+  auto call = onGroup<Call>(info);
   call->local = static_cast<int32_t>(wholeNumber(info.Env(), info[1], "local"));
   call->which = static_cast<fa2a_stream>(wholeNumber(info.Env(), info[2], "which"));
   return Worker<Call>::start(
@@ -216,47 +211,24 @@ Napi::Value groupStream(const Napi::CallbackInfo& info) {
 // fa2a_code fa2a_group_reserve(fa2a_group* group, int64_t bytes, fa2a_error* error)
 // groupReserve(group: NativeGroup, bytes: number): Promise<void>
 Napi::Value groupReserve(const Napi::CallbackInfo& info) {
-  auto call = groupCall(info);
-  call->number = wholeNumber(info.Env(), info[1], "bytes");
-  return Worker<GroupCall>::start(
+  struct Call {
+    std::shared_ptr<fa2a_group> group;
+    int64_t bytes;
+  };
+  auto call = onGroup<Call>(info);
+  call->bytes = wholeNumber(info.Env(), info[1], "bytes");
+  return Worker<Call>::start(
       info.Env(), std::move(call),
-      [](GroupCall& call, fa2a_error* error) { return fa2a_group_reserve(call.group.get(), call.number, error); },
-      undefinedResult<GroupCall>);
+      [](Call& call, fa2a_error* error) { return fa2a_group_reserve(call.group.get(), call.bytes, error); },
+      undefinedResult<Call>);
 }
 
 // fa2a_code fa2a_group_release(fa2a_group* group, fa2a_error* error)
 // groupRelease(group: NativeGroup): Promise<void>
-Napi::Value groupRelease(const Napi::CallbackInfo& info) {
-  return Worker<GroupCall>::start(
-      info.Env(), groupCall(info),
-      [](GroupCall& call, fa2a_error* error) { return fa2a_group_release(call.group.get(), error); },
-      undefinedResult<GroupCall>);
-}
+Napi::Value groupRelease(const Napi::CallbackInfo& info) { return callOn(info, fa2a_group_release); }
 
 // fa2a_code fa2a_group_memory(fa2a_group* group, int32_t local, fa2a_memory_info* info, fa2a_error* error)
 // groupMemory(group: NativeGroup, local: number): Promise<NativeMemory>
-Napi::Value groupMemory(const Napi::CallbackInfo& info) {
-  struct Call {
-    std::shared_ptr<fa2a_group> group;
-    int32_t local;
-    fa2a_memory_info memory;
-  };
-  auto call = std::make_unique<Call>();
-  call->group = unwrap<fa2a_group>(info.Env(), info[0], "group");
-  call->local = static_cast<int32_t>(wholeNumber(info.Env(), info[1], "local"));
-  return Worker<Call>::start(
-      info.Env(), std::move(call),
-      [](Call& call, fa2a_error* error) {
-        return fa2a_group_memory(call.group.get(), call.local, &call.memory, error);
-      },
-      [](Napi::Env env, Call& call) -> Napi::Value {
-        auto result = Napi::Object::New(env);
-        result["reserved"] = static_cast<double>(call.memory.reserved);
-        result["pool"] = static_cast<double>(call.memory.pool);
-        result["poolFree"] = static_cast<double>(call.memory.pool_free);
-        result["reallocations"] = static_cast<double>(call.memory.reallocations);
-        return result;
-      });
-}
+Napi::Value groupMemory(const Napi::CallbackInfo& info) { return toldOfRank(info, fa2a_group_memory, memoryValue); }
 
 }  // namespace binding

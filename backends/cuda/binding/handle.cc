@@ -1,5 +1,5 @@
+#include "calls.h"
 #include "methods.h"
-#include "values.h"
 
 namespace binding {
 
@@ -98,11 +98,7 @@ Napi::Value handleSizes(const Napi::CallbackInfo& info) {
         }
         return FA2A_OK;
       },
-      [](Napi::Env env, Call& call) -> Napi::Value {
-        auto list = Napi::Array::New(env, call.sizes.size());
-        for (uint32_t i = 0; i < call.sizes.size(); i++) list.Set(i, sizesValue(env, call.sizes[i]));
-        return list;
-      });
+      [](Napi::Env env, Call& call) { return listValue(env, call.sizes, sizesValue); });
 }
 
 // fa2a_code fa2a_handle_download(fa2a_handle* handle, int32_t local, const fa2a_handle_arrays* arrays,
@@ -166,8 +162,7 @@ Napi::Value handleUpload(const Napi::CallbackInfo& info) {
     fa2a_handle* handle = nullptr;
   };
   const auto env = info.Env();
-  auto call = std::make_unique<Call>();
-  call->group = unwrap<fa2a_group>(env, info[0], "group");
+  auto call = onGroup<Call>(info);
   const auto meta = objectArgument(info, 1, "meta");
   call->meta.kind = static_cast<fa2a_kind>(property32(meta, "kind"));
   call->meta.num_ranks = property32(meta, "numRanks");
@@ -202,9 +197,6 @@ Napi::Value handleUpload(const Napi::CallbackInfo& info) {
 
 // void fa2a_handle_free(fa2a_handle* handle)
 // handleFree(handle: NativeHandle): void
-Napi::Value handleFree(const Napi::CallbackInfo& info) {
-  objectOf<fa2a_handle>(info.Env(), info[0], "handle").release(info.Env());
-  return info.Env().Undefined();
-}
+Napi::Value handleFree(const Napi::CallbackInfo& info) { return freeObject<fa2a_handle>(info); }
 
 }  // namespace binding

@@ -1,5 +1,5 @@
+#include "calls.h"
 #include "methods.h"
-#include "values.h"
 
 namespace binding {
 
@@ -20,8 +20,7 @@ Napi::Value layout(const Napi::CallbackInfo& info) {
     Keep keep;
   };
   const auto env = info.Env();
-  auto call = std::make_unique<Call>();
-  call->group = unwrap<fa2a_group>(env, info[0], "group");
+  auto call = onGroup<Call>(info);
   const size_t numLocal = objectOf<fa2a_group>(env, info[0], "group").numLocal;
   const auto given = objectArgument(info, 1, "request");
   call->topkIdx = arraysOf(env, given.Get("topkIdx"), numLocal, "topkIdx", call->keep);
@@ -74,8 +73,7 @@ Napi::Value fromMultihot(const Napi::CallbackInfo& info) {
     Keep keep;
   };
   const auto env = info.Env();
-  auto call = std::make_unique<Call>();
-  call->group = unwrap<fa2a_group>(env, info[0], "group");
+  auto call = onGroup<Call>(info);
   const size_t numLocal = objectOf<fa2a_group>(env, info[0], "group").numLocal;
   call->routingMap = arraysOf(env, info[1], numLocal, "routingMap", call->keep);
   call->probs = arraysOf(env, info[2], numLocal, "probs", call->keep);

@@ -1,5 +1,5 @@
+#include "calls.h"
 #include "methods.h"
-#include "values.h"
 
 namespace binding {
 
@@ -16,8 +16,7 @@ struct RowsCall {
 
 std::unique_ptr<RowsCall> rowsCall(const Napi::CallbackInfo& info, const char* second) {
   const auto env = info.Env();
-  auto call = std::make_unique<RowsCall>();
-  call->group = unwrap<fa2a_group>(env, info[0], "group");
+  auto call = onGroup<RowsCall>(info);
   const size_t numLocal = objectOf<fa2a_group>(env, info[0], "group").numLocal;
   call->x = arraysOf(env, info[1], numLocal, "x", call->keep);
   if (second != nullptr) call->factors = arraysOf(env, info[2], numLocal, second, call->keep);

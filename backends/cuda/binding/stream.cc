@@ -22,20 +22,22 @@ Stream streamOf(Napi::Object request) {
   return stream;
 }
 
-std::vector<fa2a_tensor*> Into::list(Napi::Object result, const char* name, size_t numLocal) {
-  std::vector<fa2a_tensor*> tensors;
+fa2a_tensor** Into::list(Napi::Object result, const char* name, size_t numLocal) {
   const Napi::Value value = result.Get(name);
-  if (isAbsent(value)) return tensors;
+  if (isAbsent(value)) return nullptr;
   const auto list = value.IsArray() ? value.As<Napi::Array>() : Napi::Array::New(result.Env());
   if (list.Length() != numLocal) {
     throwArgument(result.Env(), std::string("into.") + name, "one tensor per local rank",
                   std::to_string(list.Length()), "pass the result of an earlier call unchanged");
   }
+  std::vector<fa2a_tensor*> tensors;
   for (uint32_t i = 0; i < numLocal; i++) {
-    owners.push_back(unwrap<fa2a_tensor>(result.Env(), list.Get(i), std::string("into.") + name));
-    tensors.push_back(owners.back().get());
+    owners_.push_back(unwrap<fa2a_tensor>(result.Env(), list.Get(i), std::string("into.") + name));
+    tensors.push_back(owners_.back().get());
   }
-  return tensors;
+  // The inner vector's memory stays where it is when the outer one grows.
+  lists_.push_back(std::move(tensors));
+  return lists_.back().data();
 }
 
 }  // namespace binding

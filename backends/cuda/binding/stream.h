@@ -15,9 +15,14 @@ struct Stream {
 Stream streamOf(Napi::Object request);
 
 /** Tensors of an earlier result, to be written again. */
-struct Into {
-  std::vector<std::shared_ptr<fa2a_tensor>> owners;
-  std::vector<fa2a_tensor*> list(Napi::Object result, const char* name, size_t numLocal);
+class Into {
+ public:
+  /** Those of `name`, one per local rank; null when the result has none. They live as long as this. */
+  fa2a_tensor** list(Napi::Object result, const char* name, size_t numLocal);
+
+ private:
+  std::vector<std::shared_ptr<fa2a_tensor>> owners_;
+  std::vector<std::vector<fa2a_tensor*>> lists_;
 };
 
 }  // namespace binding

@@ -1,5 +1,5 @@
+#include "calls.h"
 #include "methods.h"
-#include "values.h"
 
 namespace binding {
 
@@ -14,24 +14,35 @@ struct Copy {
 
 struct CopyCall {
   std::vector<Copy> copies;
+  fa2a_code (*copy)(const Copy&, fa2a_error*);
   Keep keep;
 };
 
-/** Reads `[{ tensor, offset, bytes, data }]`. */
-std::unique_ptr<CopyCall> copyCall(const Napi::CallbackInfo& info) {
+/** Reads `[{ tensor, offset, bytes, data }]` and does `copy` to each, up to the first that fails. */
+Napi::Value copyEach(const Napi::CallbackInfo& info, fa2a_code (*copy)(const Copy&, fa2a_error*)) {
   if (!info[0].IsArray()) throwArgument(info.Env(), "copies", "an array", "something else", "pass an array of copies");
   auto call = std::make_unique<CopyCall>();
   const auto list = info[0].As<Napi::Array>();
   for (uint32_t i = 0; i < list.Length(); i++) {
     const auto one = static_cast<Napi::Value>(list.Get(i)).As<Napi::Object>();
-    Copy copy;
-    copy.tensor = unwrap<fa2a_tensor>(info.Env(), one.Get("tensor"), "tensor");
-    copy.offset = property64(one, "offset");
-    copy.bytes = property64(one, "bytes");
-    copy.host = bytesOf(info.Env(), one.Get("data"), copy.bytes, "data", call->keep);
-    call->copies.push_back(std::move(copy));
+    Copy read;
+    read.tensor = unwrap<fa2a_tensor>(info.Env(), one.Get("tensor"), "tensor");
+    read.offset = property64(one, "offset");
+    read.bytes = property64(one, "bytes");
+    read.host = bytesOf(info.Env(), one.Get("data"), read.bytes, "data", call->keep);
+    call->copies.push_back(std::move(read));
   }
-  return call;
+  call->copy = copy;
+  return Worker<CopyCall>::start(
+      info.Env(), std::move(call),
+      [](CopyCall& call, fa2a_error* error) {
+        for (const auto& one : call.copies) {
+          const auto code = call.copy(one, error);
+          if (code != FA2A_OK) return code;
+        }
+        return FA2A_OK;
+      },
+      undefinedResult<CopyCall>);
 }
 
 }  // namespace
@@ -49,8 +60,7 @@ Napi::Value tensorCreate(const Napi::CallbackInfo& info) {
     fa2a_tensor* tensor;
   };
   const auto env = info.Env();
-  auto call = std::make_unique<Call>();
-  call->group = unwrap<fa2a_group>(env, info[0], "group");
+  auto call = onGroup<Call>(info);
   call->local = static_cast<int32_t>(wholeNumber(env, info[1], "local"));
   call->dtype = static_cast<fa2a_dtype>(wholeNumber(env, info[2], "dtype"));
   call->rows = wholeNumber(env, info[3], "rows");
@@ -73,31 +83,17 @@ Napi::Value tensorInfo(const Napi::CallbackInfo& info) {
 // fa2a_code fa2a_tensor_write(fa2a_tensor* tensor, int64_t offset, int64_t bytes, const void* host, fa2a_error* error)
 // tensorsWrite(copies: readonly NativeCopy[]): Promise<void>
 Napi::Value tensorsWrite(const Napi::CallbackInfo& info) {
-  return Worker<CopyCall>::start(
-      info.Env(), copyCall(info),
-      [](CopyCall& call, fa2a_error* error) {
-        for (const auto& copy : call.copies) {
-          const auto code = fa2a_tensor_write(copy.tensor.get(), copy.offset, copy.bytes, copy.host, error);
-          if (code != FA2A_OK) return code;
-        }
-        return FA2A_OK;
-      },
-      undefinedResult<CopyCall>);
+  return copyEach(info, [](const Copy& one, fa2a_error* error) {
+    return fa2a_tensor_write(one.tensor.get(), one.offset, one.bytes, one.host, error);
+  });
 }
 
 // fa2a_code fa2a_tensor_read(const fa2a_tensor* tensor, int64_t offset, int64_t bytes, void* host, fa2a_error* error)
 // tensorsRead(copies: readonly NativeCopy[]): Promise<void>
 Napi::Value tensorsRead(const Napi::CallbackInfo& info) {
-  return Worker<CopyCall>::start(
-      info.Env(), copyCall(info),
-      [](CopyCall& call, fa2a_error* error) {
-        for (const auto& copy : call.copies) {
-          const auto code = fa2a_tensor_read(copy.tensor.get(), copy.offset, copy.bytes, copy.host, error);
-          if (code != FA2A_OK) return code;
-        }
-        return FA2A_OK;
-      },
-      undefinedResult<CopyCall>);
+  return copyEach(info, [](const Copy& one, fa2a_error* error) {
+    return fa2a_tensor_read(one.tensor.get(), one.offset, one.bytes, one.host, error);
+  });
 }
 
 // fa2a_code fa2a_tensor_fill(fa2a_tensor* tensor, int32_t byte, fa2a_error* error)
@@ -118,9 +114,6 @@ Napi::Value tensorFill(const Napi::CallbackInfo& info) {
 
 // void fa2a_tensor_free(fa2a_tensor* tensor)
 // tensorFree(tensor: NativeTensorRef): void
-Napi::Value tensorFree(const Napi::CallbackInfo& info) {
-  objectOf<fa2a_tensor>(info.Env(), info[0], "tensor").release(info.Env());
-  return info.Env().Undefined();
-}
+Napi::Value tensorFree(const Napi::CallbackInfo& info) { return freeObject<fa2a_tensor>(info); }
 
 }  // namespace binding

@@ -1,5 +1,6 @@
 #include "values.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace binding {
@@ -98,6 +99,12 @@ Arrays arraysOf(Napi::Env env, Napi::Value value, size_t numLocal, const std::st
 std::shared_ptr<fa2a_tensor> own(fa2a_tensor* tensor) { return {tensor, fa2a_tensor_free}; }
 std::shared_ptr<fa2a_handle> own(fa2a_handle* handle) { return {handle, fa2a_handle_free}; }
 std::shared_ptr<fa2a_event> own(fa2a_event* event) { return {event, fa2a_event_free}; }
+
+Napi::Value bytesValue(Napi::Env env, const std::vector<uint8_t>& bytes) {
+  auto value = Napi::Uint8Array::New(env, bytes.size());
+  std::copy(bytes.begin(), bytes.end(), value.Data());
+  return value;
+}
 
 Napi::Value wrapTensor(Napi::Env env, std::shared_ptr<fa2a_tensor> tensor) {
   fa2a_tensor_info info = {};

@@ -46,6 +46,16 @@ class Outputs {
   std::vector<fa2a_tensor*> tensors_;
 };
 
+/** A Uint8Array of its own. */
+Napi::Value bytesValue(Napi::Env env, const std::vector<uint8_t>& bytes);
+
+template <class T>
+Napi::Value listValue(Napi::Env env, const std::vector<T>& list, Napi::Value (*value)(Napi::Env, const T&)) {
+  auto values = Napi::Array::New(env, list.size());
+  for (uint32_t i = 0; i < list.size(); i++) values.Set(i, value(env, list[i]));
+  return values;
+}
+
 /** `{ tensor, dtype, rank, device, rows, columns, bytes, pointer }` (NativeTensor). */
 Napi::Value wrapTensor(Napi::Env env, std::shared_ptr<fa2a_tensor> tensor);
 
