@@ -14,11 +14,21 @@ export interface StageTimes {
   readonly combineMs: number;
 }
 
+/** What a single run takes again when it is repeated. */
+export type RunTimes = Pick<StageTimes, "dispatchMs" | "expertMs" | "combineMs">;
+
+/** Of a layer that ran several times: `times` are medians of that many, without the first. */
+export interface Repeats {
+  readonly numRepeats: number;
+  readonly firstTimes: RunTimes;
+}
+
 export interface LayerRun {
   readonly layer: JobLayer;
   readonly data: HandleData;
   readonly times: StageTimes;
   readonly phases: readonly Phase[];
+  readonly repeats?: Repeats;
 }
 
 /** Called between the stages, while the tensors are at hand; what they take is not part of the stage times. */
@@ -31,7 +41,14 @@ export interface Observer {
   readonly progress?: (fraction: number) => void;
 }
 
-export async function executeLayer(group: Group, job: Job, index: number, observer: Observer = {}): Promise<LayerRun> {
+/** What a layer dispatches. Runs of it leave it as it is. */
+export interface PreparedLayer {
+  readonly layer: JobLayer;
+  readonly request: DispatchRequest;
+  readonly times: Pick<StageTimes, "generateMs" | "castMs">;
+}
+
+export async function prepareLayer(group: Group, job: Job, index: number): Promise<PreparedLayer> {
   const watch = stopwatch();
   const layer = await job.layer(index);
   const own = <T>(values: readonly T[]): T[] => group.localRanks.map((rank) => values[rank]);
@@ -46,6 +63,20 @@ export async function executeLayer(group: Group, job: Job, index: number, observ
     routing: { topkIdx: own(layer.topkIdx), topkWeights: own(layer.topkWeights) },
     settings: job.settings,
   };
+  return { layer, request, times: { generateMs, castMs } };
+}
+
+export async function executeLayer(group: Group, job: Job, index: number, observer?: Observer): Promise<LayerRun> {
+  return executePrepared(group, job, await prepareLayer(group, job, index), observer);
+}
+
+export async function executePrepared(
+  group: Group,
+  job: Job,
+  { layer, request, times }: PreparedLayer,
+  observer: Observer = {},
+): Promise<LayerRun> {
+  const watch = stopwatch();
   const dispatched = await group.dispatch({ ...request, progress: (f) => observer.progress?.(f * 0.4) });
   const dispatchMs = watch();
   const data = await dispatched.handle.data();
@@ -66,7 +97,7 @@ export async function executeLayer(group: Group, job: Job, index: number, observ
   return {
     layer,
     data,
-    times: { generateMs, castMs, dispatchMs, expertMs, combineMs },
+    times: { ...times, dispatchMs, expertMs, combineMs },
     phases: [...dispatched.phases, ...combined.phases],
   };
 }

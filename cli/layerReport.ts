@@ -2,13 +2,13 @@
 import { elementBytes } from "../core/dtype/dtype.ts";
 import { type GroupShape, rankRouting } from "../core/layout/routing.ts";
 import type { Diagnosis } from "../core/topology/diagnose.ts";
-import type { LayerRun } from "./execute.ts";
+import type { LayerRun, Repeats } from "./execute.ts";
 import type { GroupLayer } from "./groupLayer.ts";
 import type { Job } from "./job.ts";
 import { formatBytes, formatNumber, table } from "./output.ts";
 import { countTraffic, TRAFFIC_FORMULAS, type Traffic, wireRowBytes } from "./traffic.ts";
 
-export interface LayerReport {
+export interface LayerReport extends Partial<Repeats> {
   readonly layer: string;
   readonly traffic: Traffic;
   readonly times: LayerRun["times"];
@@ -34,6 +34,7 @@ export function reportLayer(job: Job, run: LayerRun, whole?: GroupLayer): LayerR
     dispatchGBps: traffic.logicalBytes / run.times.dispatchMs / 1e6,
     combineGBps: (traffic.numRows * combineRow) / run.times.combineMs / 1e6,
     numCut: whole?.numCut ?? run.data.ranks.reduce((total, rank) => total + rank.overflow.numCut, 0),
+    ...run.repeats,
     ...(whole?.waits ? { waits: { findings: whole.waits.findings, words: whole.waits.words } } : {}),
   };
 }
@@ -87,9 +88,18 @@ export function describeLayers(reports: readonly LayerReport[], { numRanks, rank
     `load max/mean: ${TRAFFIC_FORMULAS.maxOverMeanRank}`,
     `GB/s: ${GBPS_FORMULA}`,
   ];
-  lines.push(...describeSlow(reports));
+  lines.push(...describeRepeats(reports), ...describeSlow(reports));
   if (cut > 0) lines.push(`DEGRADED: ${formatNumber(cut)} slots did not fit the row budget and were left out`);
   return lines.join("\n");
+}
+
+/** What the times are when each layer ran several times; the first run of the first layer allocates and connects. */
+function describeRepeats([{ layer, numRepeats, firstTimes, waits }]: readonly LayerReport[]): string[] {
+  if (numRepeats === undefined || firstTimes === undefined) return [];
+  const [dispatchMs, combineMs] = [firstTimes.dispatchMs, firstTimes.combineMs].map((ms) => ms.toFixed(2));
+  const first = `in layer ${layer} dispatch ${dispatchMs} ms, combine ${combineMs} ms`;
+  const last = waits === undefined ? "a trace is of" : "waits and a trace are of";
+  return [`ms: medians of ${numRepeats} runs after a first one (${first}); ${last} the last run`];
 }
 
 /** Who was late or slow, layer by layer; one line when nobody was. */

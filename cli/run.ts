@@ -2,27 +2,35 @@ import { Command } from "commander";
 import type { Group } from "../core/backend.ts";
 import { writeTrace } from "../core/trace/write.ts";
 import { clusterOf } from "./cluster.ts";
-import { executeLayer, type LayerRun } from "./execute.ts";
+import type { LayerRun } from "./execute.ts";
 import { openExecutor } from "./executor.ts";
 import { createFile } from "./files.ts";
 import { type GroupLayer, gatherLayer, tracePhases } from "./groupLayer.ts";
-import { addJobOptions, type Job, type JobOptions, openJob, ROUTING_ARGUMENT } from "./job.ts";
+import { addJobOptions, type Job, type JobOptions, openJob, ROUTING_ARGUMENT, whole } from "./job.ts";
 import { describeJob, describeLayers, GBPS_FORMULA, type LayerReport, reportLayer } from "./layerReport.ts";
 import { printResult } from "./output.ts";
 import { progressBar } from "./progress.ts";
+import { repeatLayer } from "./repeats.ts";
 import { TRAFFIC_FORMULAS, wireRowBytes } from "./traffic.ts";
 import { version } from "./version.ts";
 
 export function run(): Command {
   return addJobOptions(new Command("run").argument("[routing]", ROUTING_ARGUMENT))
     .description("dispatch -> experts -> combine on a backend: rows, bytes, times, GB/s")
+    .option("--repeats <n>", "runs of each layer, after one more that is not counted; the medians count", whole(1), 1)
     .option("--trace <file>", "write a trace for the viewer")
     .option("--json", "print the report as JSON")
     .addHelpText("after", `\nThe stand-in expert scales a row by its weight and (1 + e) / E. GB/s = ${GBPS_FORMULA}.`)
     .action(runCommand);
 }
 
-async function runCommand(path: string | undefined, options: JobOptions & { trace?: string; json?: boolean }) {
+interface RunOptions extends JobOptions {
+  readonly repeats: number;
+  readonly trace?: string;
+  readonly json?: boolean;
+}
+
+async function runCommand(path: string | undefined, options: RunOptions) {
   const job = await openJob(path, options);
   const { backend, passedOver } = await openExecutor(options.backend, {
     workers: options.workers,
@@ -35,10 +43,10 @@ async function runCommand(path: string | undefined, options: JobOptions & { trac
     const bar = progressBar("run");
     for (const [i, index] of job.layers.entries()) {
       const progress = (fraction: number) => bar.update((i + fraction) / job.layers.length, `layer ${index}`);
-      const one = await executeLayer(group, job, index, { progress });
-      const whole = await gatherLayer(group, job, one);
-      reports.push(reportLayer(job, one, whole));
-      if (options.trace !== undefined) runs.push({ ...one, whole });
+      const run = await repeatLayer(group, job, index, options.repeats, progress);
+      const gathered = await gatherLayer(group, job, run);
+      reports.push(reportLayer(job, run, gathered));
+      if (options.trace !== undefined) runs.push({ ...run, whole: gathered });
     }
     bar.done();
     const trace = options.trace === undefined ? null : await traceRuns(options.trace, job, group, runs);
@@ -57,11 +65,8 @@ async function runCommand(path: string | undefined, options: JobOptions & { trac
       layers: reports,
       trace,
     };
-    printResult(
-      result,
-      () => [describeJob(job, backend.name), describeLayers(reports, job.shape)].join("\n"),
-      options.json,
-    );
+    const text = () => [describeJob(job, backend.name), describeLayers(reports, job.shape)].join("\n");
+    printResult(result, text, options.json);
     await group.close();
   } finally {
     await backend.close();

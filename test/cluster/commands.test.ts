@@ -111,6 +111,20 @@ describe.skipIf(!built)(`commands over several processes${why}`, () => {
     }
   }, 30_000);
 
+  test("different numbers of repeats are an error that names them", async () => {
+    for (const [here, there] of [
+      ["--repeats 3", "--repeats 2"],
+      ["--repeats 3", ""],
+    ]) {
+      const more = (node: number) => (node === 0 ? here : there).split(" ").filter(Boolean);
+      for (const { status, stderr } of await byHand(2, ["run", ...SMALL], more)) {
+        const other = there === "" ? "dispatch" : `exchange ${there}`;
+        expect(stderr).toContain(`operation: exchange ${here} on process 0, ${other} on process 1`);
+        expect(status).toBe(2);
+      }
+    }
+  }, 30_000);
+
   test("references that not every process has are left out and named; none in common is an error", async () => {
     const differing = await byHand(2, ["verify", ...SMALL], (node) => [
       "--against",

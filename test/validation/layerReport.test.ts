@@ -40,4 +40,13 @@ describe("the table of layers", () => {
     expect(cells(REPORT, shape)).toMatchObject({ wire: "96 B", "load max/mean": "4" });
     expect(describeLayers([REPORT], shape)).not.toContain("network");
   });
+
+  test("several runs: a line says what the times are, with the first run's beside", () => {
+    const shape = { ...NODES, ranksPerNode: 4 };
+    const repeats = { numRepeats: 5, firstTimes: { dispatchMs: 60.123, expertMs: 3, combineMs: 4.5 } };
+    expect(describeLayers([{ ...REPORT, ...repeats }], shape).split("\n")).toContain(
+      "ms: medians of 5 runs after a first one (in layer 7 dispatch 60.12 ms, combine 4.50 ms); a trace is of the last run",
+    );
+    expect(describeLayers([REPORT], shape)).not.toContain("medians");
+  });
 });
