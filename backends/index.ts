@@ -7,7 +7,7 @@ export * from "../core/index.ts";
 import type { Backend, BackendName, Group, GroupOptions } from "../core/backend.ts";
 import { InvalidArgument } from "../core/errors.ts";
 import { createOracleBackend } from "../core/oracle/group.ts";
-import type { ClusterOptions } from "./cuda/link.ts";
+import type { ClusterOptions } from "./cuda/options.ts";
 
 export interface BackendOptions {
   /** wasm: worker threads; default one per core. */

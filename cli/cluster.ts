@@ -1,7 +1,8 @@
 /** Options of `run` and `verify` for a group over several processes: by hand, or from the launcher's variables. */
 import { readFile } from "node:fs/promises";
 import type { Command } from "commander";
-import { type ClusterOptions, type ClusterPlace, placeByHand, placeFromEnvironment } from "../backends/cuda/link.ts";
+import { type ClusterPlace, placeByHand, placeFromEnvironment } from "../backends/cuda/cluster/index.ts";
+import type { ClusterOptions } from "../backends/cuda/options.ts";
 import { InvalidArgument } from "../core/errors.ts";
 
 export interface ClusterFlags {

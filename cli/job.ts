@@ -1,7 +1,7 @@
 /** What `run` and `verify` work on: routing from a file or a workload, rows from a seed, settings from the options. */
 import { type Command, InvalidArgumentError, Option } from "commander";
-import type { BundleNotes } from "../backends/cuda/bundle.ts";
-import { ranksPerNodeOf } from "../backends/cuda/link.ts";
+import { ranksPerNodeOf } from "../backends/cuda/cluster/index.ts";
+import type { BundleNotes } from "../backends/cuda/options.ts";
 import { BACKEND_NAMES } from "../backends/index.ts";
 import type { DispatchSettings } from "../core/backend.ts";
 import type { RowDType, SumDType } from "../core/dtype/dtype.ts";

@@ -7,13 +7,7 @@ import { readFileSync } from "node:fs";
 import { mkdir, open, rename, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import type { DispatchSettings, RoutingInput } from "../../core/backend.ts";
-import {
-  type Bundle,
-  type BundleOperation,
-  type BundleRouting,
-  type BundleRows,
-  encodeBundle,
-} from "../../core/bundle/format.ts";
+import { type Bundle, type BundleOperation, type BundleRouting, encodeBundle } from "../../core/bundle/format.ts";
 import type { RowDType } from "../../core/dtype/dtype.ts";
 import { BackendFailure, ContractMismatch, type FusedA2AError, Timeout } from "../../core/errors.ts";
 import { checkRouting } from "../../core/functions/validate.ts";
@@ -27,19 +21,9 @@ import type { Context, Prepared } from "./context.ts";
 import { native } from "./errors.ts";
 import { CudaHandle, downloadHandle } from "./handle.ts";
 import { isResident } from "./inputs.ts";
-import type { ClusterOptions } from "./link.ts";
 import { packageFolder } from "./loader.ts";
+import type { BundleNotes, ClusterOptions } from "./options.ts";
 import type { TensorOwner } from "./tensor.ts";
-
-/** What the caller knows beyond its own ranks; asked for when an operation has failed. */
-export interface BundleNotes {
-  /** Of all ranks of the group, for the operation that runs: then one bundle replays the whole group. */
-  readonly routing?: { readonly topkIdx: readonly Tensor[]; readonly topkWeights: readonly Tensor[] | null };
-  /** How `fused-a2a` made the rows. */
-  readonly rows?: BundleRows;
-  /** Where the routing came from, for people. */
-  readonly source?: string;
-}
 
 /** An operation, as far as a bundle tells of it. */
 export interface Failing {
@@ -188,11 +172,11 @@ export class FailureBundles {
 
 /** Prepares an operation; if it fails by what other processes do, in preparing or in its work, a bundle is written. */
 export async function keepFailure<T extends object>(
+  bundles: FailureBundles | null,
   context: Context,
   failing: () => Failing,
   prepare: () => Promise<Prepared<T>>,
 ): Promise<Prepared<T>> {
-  const bundles = context.link?.bundles ?? null;
   if (bundles === null) return prepare();
   const guarded = async <R>(work: () => Promise<R>): Promise<R> => {
     try {

@@ -14,7 +14,7 @@ import type { EventOverlap } from "../../core/event.ts";
 import { checkCast, checkOut, checkRouting, checkScale } from "../../core/functions/validate.ts";
 import type { RankLayout } from "../../core/layout/counts.ts";
 import type { AnyTensor, Tensor } from "../../core/tensor.ts";
-import { keepFailure } from "./bundle.ts";
+import { type FailureBundles, keepFailure } from "./bundle.ts";
 import { type CudaCombineRequest, fetchCombine, prepareCombine } from "./combine.ts";
 import type { Context, Prepared } from "./context.ts";
 import { type CudaDispatchRequest, fetchDispatch, prepareDispatch } from "./dispatch.ts";
@@ -42,9 +42,10 @@ export class CudaGroup implements Group {
   readonly #context: Context;
   readonly #turns = new Turns();
   readonly #buffers = new Set<BufferMemory>();
-  #closing: Promise<void> | null = null;
-
   readonly #link: ClusterLink | null;
+  /** Where failed operations are kept, if anywhere. */
+  readonly #bundles: FailureBundles | null;
+  #closing: Promise<void> | null = null;
 
   constructor(
     backend: "cuda" | "cuda-emulated",
@@ -52,8 +53,10 @@ export class CudaGroup implements Group {
     group: NativeGroup,
     options: NativeGroupOptions,
     link: ClusterLink | null = null,
+    bundles: FailureBundles | null = null,
   ) {
     this.#link = link;
+    this.#bundles = bundles;
     this.backend = backend;
     this.numRanks = options.numRanks;
     this.ranksPerNode = options.ranksPerNode;
@@ -77,7 +80,7 @@ export class CudaGroup implements Group {
     const operation = handle === undefined ? "dispatch" : "cached dispatch";
     return this.#collective(operation, request, fetched, (inputs) => {
       const failing = () => ({ operation, style, handle, settings, x: inputs.x, routing: inputs.routing }) as const;
-      return keepFailure(this.#context, failing, () => prepareDispatch(this.#context, request, inputs));
+      return keepFailure(this.#bundles, this.#context, failing, () => prepareDispatch(this.#context, request, inputs));
     });
   }
 
@@ -86,7 +89,7 @@ export class CudaGroup implements Group {
     return this.#collective("combine", request, fetched, (inputs) => {
       const { handle } = request;
       const failing = () => ({ operation: "combine", style: handle.meta.kind, handle, x: inputs.x }) as const;
-      return keepFailure(this.#context, failing, () => prepareCombine(this.#context, request, inputs));
+      return keepFailure(this.#bundles, this.#context, failing, () => prepareCombine(this.#context, request, inputs));
     });
   }
 

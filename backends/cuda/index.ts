@@ -9,7 +9,6 @@ import type { NativeAddon, NativeEmulation } from "./native.ts";
 import { type CudaOptions, checkCudaOptions, nativeGroupOptions } from "./options.ts";
 import { joinGroup } from "./together.ts";
 
-export type { BundleNotes } from "./bundle.ts";
 export { type ClusterPlace, placeByHand, placeFromEnvironment } from "./cluster/index.ts";
 export type { CudaCombineRequest } from "./combine.ts";
 export type { CudaDispatchRequest } from "./dispatch.ts";
@@ -17,9 +16,8 @@ export { type CudaReport, describeCuda } from "./doctor.ts";
 export { CudaEvent } from "./event.ts";
 export { CudaGraph } from "./graph.ts";
 export { CudaGroup } from "./group.ts";
-export type { ClusterOptions } from "./link.ts";
 export type { NativeEmulation, NativeMemory } from "./native.ts";
-export type { CudaOptions } from "./options.ts";
+export type { BundleNotes, ClusterOptions, CudaOptions } from "./options.ts";
 export { CudaTensor } from "./tensor.ts";
 
 export interface CudaBackend extends Backend {

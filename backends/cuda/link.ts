@@ -1,38 +1,8 @@
 /** What ties the groups of several processes together: they agree before every operation, and end each other's waits. */
 import type { Phase } from "../../core/backend.ts";
 import { BackendFailure, FusedA2AError, InvalidArgument, Timeout, type Wait } from "../../core/errors.ts";
-import type { BundleNotes, FailureBundles } from "./bundle.ts";
 import { type ClusterPlace, type Contract, ControlPlane, type Meeting, ranksOfProcess } from "./cluster/index.ts";
 
-export {
-  type ClusterPlace,
-  placeByHand,
-  placeFromEnvironment,
-  ranksOfProcess,
-  ranksPerNodeOf,
-} from "./cluster/index.ts";
-
-export interface ClusterOptions {
-  /** Which process this is: placeFromEnvironment or placeByHand. */
-  readonly place: ClusterPlace;
-  /** Refuse processes that do not know it. */
-  readonly secret?: string;
-  /** Address that process 0 listens on; default the rendezvous host. */
-  readonly bind?: string;
-  /** Longest wait for all processes to come, in milliseconds; default 60 000. */
-  readonly timeoutMs?: number;
-  /** Longest wait for another process in an operation, in milliseconds; default 60 000. */
-  readonly deadlineMs?: number;
-  /**
-   * Folder for fused-a2a-failure-process{p}.safetensors, written by every living process when a dispatch or combine fails
-   * with Timeout, BackendFailure or ContractMismatch, for `fused-a2a verify` (docs/formats.md); default none.
-   */
-  readonly bundleDir?: string;
-  /** What this process knows beyond its own ranks, asked for when a bundle is written. */
-  readonly bundleNotes?: () => BundleNotes;
-}
-
-export const DEFAULT_TIMEOUT_MS = 60_000;
 /** How long a broken connection may be without a name: the other process's end is noticed on two ways. */
 const NAME_WITHIN_MS = 300;
 
@@ -55,8 +25,6 @@ export class ClusterLink {
   #whileMaking: ((error: FusedA2AError) => void) | null = null;
   /** The operation that this process is on its way to: the others wait for it. */
   #coming: string | null = null;
-  /** Where failed operations are kept, if anywhere. */
-  bundles: FailureBundles | null = null;
 
   constructor(place: ClusterPlace, meeting: Meeting, deadlineMs: number, group: Linked) {
     this.#place = place;

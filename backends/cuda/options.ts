@@ -1,6 +1,9 @@
+/** What callers may ask of the backend, and the library's options of a group. */
 import type { GroupOptions } from "../../core/backend.ts";
+import type { BundleRows } from "../../core/bundle/format.ts";
 import { InvalidArgument } from "../../core/errors.ts";
-import type { ClusterOptions } from "./link.ts";
+import type { Tensor } from "../../core/tensor.ts";
+import type { ClusterPlace } from "./cluster/index.ts";
 import type { NativeEmulation, NativeGroupOptions } from "./native.ts";
 
 export interface CudaOptions {
@@ -24,6 +27,36 @@ export interface CudaOptions {
   readonly cluster?: ClusterOptions;
   /** How the emulation schedules, for tests; the process's, taken by groups created afterwards. */
   readonly emulation?: NativeEmulation;
+}
+
+export interface ClusterOptions {
+  /** Which process this is: placeFromEnvironment or placeByHand. */
+  readonly place: ClusterPlace;
+  /** Refuse processes that do not know it. */
+  readonly secret?: string;
+  /** Address that process 0 listens on; default the rendezvous host. */
+  readonly bind?: string;
+  /** Longest wait for all processes to come, in milliseconds; default 60 000. */
+  readonly timeoutMs?: number;
+  /** Longest wait for another process in an operation, in milliseconds; default 60 000. */
+  readonly deadlineMs?: number;
+  /**
+   * Folder for fused-a2a-failure-process{p}.safetensors, written by every living process when a dispatch or combine fails
+   * with Timeout, BackendFailure or ContractMismatch, for `fused-a2a verify` (docs/formats.md); default none.
+   */
+  readonly bundleDir?: string;
+  /** What this process knows beyond its own ranks, asked for when a bundle is written. */
+  readonly bundleNotes?: () => BundleNotes;
+}
+
+/** What the caller knows beyond its own ranks; asked for when an operation has failed. */
+export interface BundleNotes {
+  /** Of all ranks of the group, for the operation that runs: then one bundle replays the whole group. */
+  readonly routing?: { readonly topkIdx: readonly Tensor[]; readonly topkWeights: readonly Tensor[] | null };
+  /** How `fused-a2a` made the rows. */
+  readonly rows?: BundleRows;
+  /** Where the routing came from, for people. */
+  readonly source?: string;
 }
 
 const CAPS = [

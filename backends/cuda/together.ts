@@ -6,10 +6,12 @@ import { FailureBundles } from "./bundle.ts";
 import { type ClusterPlace, meet, ranksOfProcess, ranksPerNodeOf } from "./cluster/index.ts";
 import { native } from "./errors.ts";
 import { CudaGroup } from "./group.ts";
-import { ClusterLink, type ClusterOptions, DEFAULT_TIMEOUT_MS } from "./link.ts";
+import { ClusterLink } from "./link.ts";
 import { ABI_VERSION } from "./loader.ts";
 import type { NativeAddon, NativeEmulation, NativeGroup } from "./native.ts";
-import { type CudaOptions, nativeGroupOptions } from "./options.ts";
+import { type ClusterOptions, type CudaOptions, nativeGroupOptions } from "./options.ts";
+
+const DEFAULT_TIMEOUT_MS = 60_000;
 
 export async function joinGroup(
   addon: NativeAddon,
@@ -61,8 +63,8 @@ export async function joinGroup(
     () => native(() => addon.groupCreate(given, settings)),
     (late) => void addon.groupClose(late).catch(() => {}),
   );
-  if (cluster.bundleDir !== undefined) link.bundles = FailureBundles.of(cluster, meeting.payload);
-  return new CudaGroup(name, addon, made, given, link);
+  const bundles = cluster.bundleDir === undefined ? null : FailureBundles.of(cluster, meeting.payload);
+  return new CudaGroup(name, addon, made, given, link, bundles);
 }
 
 /** Throws InvalidArgument unless the local ranks are this process's block, which the others count on. */

@@ -17,7 +17,6 @@ export interface Import {
   /** Path from the root of a relative import, else the bare name. */
   readonly target: string;
   readonly relative: boolean;
-  readonly typeOnly: boolean;
 }
 
 const AREAS = ["core", "backends", "cli", "bench", "viz", "test", "scripts"];
@@ -31,18 +30,14 @@ function files(folder: string): string[] {
   });
 }
 
-const STATEMENT = /(?:^|\n)\s*(import|export)\s+(type\s+)?(?:[\w*{][^"'`;]*?\sfrom\s+)?["']([^"']+)["']/g;
+const STATEMENT = /(?:^|\n)\s*(?:import|export)\s+(?:type\s+)?(?:[\w*{][^"'`;]*?\sfrom\s+)?["']([^"']+)["']/g;
 const DYNAMIC = /\bimport\(\s*["']([^"']+)["']\s*\)/g;
 
 function importsOf(path: string, text: string): Import[] {
-  const found = [
-    ...[...text.matchAll(STATEMENT)].map((match) => ({ from: match[3], typeOnly: match[2] !== undefined })),
-    // `import("x").Y` in a type position cannot be told from a dynamic import: counted as one.
-    ...[...text.matchAll(DYNAMIC)].map((match) => ({ from: match[1], typeOnly: false })),
-  ];
-  return found.map(({ from, typeOnly }) => {
+  const found = [...text.matchAll(STATEMENT), ...text.matchAll(DYNAMIC)].map((match) => match[1]);
+  return found.map((from) => {
     const relative = from.startsWith(".");
-    return { from, typeOnly, relative, target: relative ? posix.normalize(posix.join(dirname(path), from)) : from };
+    return { from, relative, target: relative ? posix.normalize(posix.join(dirname(path), from)) : from };
   });
 }
 
