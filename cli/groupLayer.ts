@@ -2,13 +2,14 @@
 import type { Group, Phase } from "../core/backend.ts";
 import { conservationOf, type Law, type RankTally, tally } from "../core/layout/conservation.ts";
 import { rankLayout } from "../core/layout/counts.ts";
-import { type RankRouting, rankRouting } from "../core/layout/routing.ts";
+import { rankRouting } from "../core/layout/routing.ts";
 import type { Diagnosis } from "../core/topology/diagnose.ts";
 import { explainWaits, type MeasuredWaits, measureWaits, needsOneWay } from "../core/topology/measured.ts";
 import { ARRIVAL_PHASE } from "../core/topology/messages.ts";
 import type { LayerRun } from "./execute.ts";
 import { gather } from "./gather.ts";
 import type { Job } from "./job.ts";
+import { type LayerNetwork, networkOf, type RowsTo } from "./network.ts";
 import { measureOneWay } from "./oneWay.ts";
 import { countedWire, expectedWire, wireLaws } from "./wire.ts";
 
@@ -19,6 +20,8 @@ export interface GroupLayer {
   readonly numCut: number;
   /** Who waited for whom; null in one process. */
   readonly waits: (MeasuredWaits & Pick<Diagnosis, "findings" | "words">) | null;
+  /** How fast the network was; null in one process, and of a layer that ran once: connecting took part of its time. */
+  readonly network: LayerNetwork | null;
 }
 
 /** Every process calls it after the layer. */
@@ -30,21 +33,22 @@ export async function gatherLayer(group: Group, job: Job, run: LayerRun): Promis
   const phases = all.flatMap((one) => onClockOf(all[0].phases, one.phases));
   const numCut = tallies.reduce((total, one) => total + one.numCut, 0);
   const wire = all.flatMap((one) => one.wire);
+  const rowsTo = all.length === 1 ? [] : routings.map((one) => rankLayout(one, job.shape).numTokensPerNode);
+  const numRowsTo = (srcRank: number, node: number) => rowsTo[srcRank]?.[node] ?? 0;
   const crossing = all.length === 1 ? [] : wireLaws(expectedWire(job, routings), wire, numCut > 0);
   return {
     phases,
     laws: [...conservationOf(tallies, routings, run.data.meta), ...crossing],
     numCut,
-    waits: all.length === 1 ? null : await explain(group, job, routings, phases),
+    waits: all.length === 1 ? null : await explain(group, job, numRowsTo, phases),
+    network: run.repeats === undefined ? null : networkOf(job, numRowsTo, phases),
   };
 }
 
-async function explain(group: Group, job: Job, routings: readonly RankRouting[], phases: readonly Phase[]) {
+async function explain(group: Group, job: Job, numRowsTo: RowsTo, phases: readonly Phase[]) {
   const measured = measureWaits(phases, job.shape);
   // Every process sees the same phases: all of them ask, or none does.
   const oneWay = needsOneWay(measured, job.shape) ? await measureOneWay(group, job) : [];
-  const rowsTo = routings.map((routing) => rankLayout(routing, job.shape).numTokensPerNode);
-  const numRowsTo = (srcRank: number, node: number) => rowsTo[srcRank]?.[node] ?? 0;
   const { findings, words } = explainWaits(measured, job.shape, { oneWay, numRowsTo });
   return { ...measured, findings, words };
 }

@@ -1,12 +1,12 @@
 /** What `run` and `verify` say of each layer: rows, bytes and times, as a table with the definition of every column. */
-import { elementBytes } from "../core/dtype/dtype.ts";
 import { type GroupShape, rankRouting } from "../core/layout/routing.ts";
 import type { Diagnosis } from "../core/topology/diagnose.ts";
 import type { LayerRun, Repeats } from "./execute.ts";
 import type { GroupLayer } from "./groupLayer.ts";
 import type { Job } from "./job.ts";
+import { describeNetwork, type LayerNetwork, NETWORK_FORMULA } from "./network.ts";
 import { formatBytes, formatNumber, table } from "./output.ts";
-import { countTraffic, TRAFFIC_FORMULAS, type Traffic, wireRowBytes } from "./traffic.ts";
+import { combineRowBytes, countTraffic, TRAFFIC_FORMULAS, type Traffic, wireRowBytes } from "./traffic.ts";
 
 export interface LayerReport extends Partial<Repeats> {
   readonly layer: string;
@@ -16,6 +16,8 @@ export interface LayerReport extends Partial<Repeats> {
   readonly combineGBps: number;
   /** Rows that did not fit a fixed budget; more than 0 = the result is degraded (design 2.7). */
   readonly numCut: number;
+  /** Groups over several processes, when the layer ran several times. */
+  readonly network?: LayerNetwork;
   /** Groups over several processes: which rank came late, which rank or link was slow. */
   readonly waits?: Pick<Diagnosis, "findings" | "words">;
 }
@@ -26,15 +28,15 @@ export const GBPS_FORMULA = "logical bytes / the call's wall time, layout and pe
 export function reportLayer(job: Job, run: LayerRun, whole?: GroupLayer): LayerReport {
   const routings = run.layer.topkIdx.map((ids, rank) => rankRouting(rank, ids, null, job.shape.numExperts));
   const traffic = countTraffic(run.data, routings, wireRowBytes(job));
-  const combineRow = job.hidden * (job.dtype === "fp8e4m3" ? 2 : elementBytes(job.dtype));
   return {
     layer: run.layer.name,
     traffic,
     times: run.times,
     dispatchGBps: traffic.logicalBytes / run.times.dispatchMs / 1e6,
-    combineGBps: (traffic.numRows * combineRow) / run.times.combineMs / 1e6,
+    combineGBps: (traffic.numRows * combineRowBytes(job)) / run.times.combineMs / 1e6,
     numCut: whole?.numCut ?? run.data.ranks.reduce((total, rank) => total + rank.overflow.numCut, 0),
     ...run.repeats,
+    ...(whole?.network ? { network: whole.network } : {}),
     ...(whole?.waits ? { waits: { findings: whole.waits.findings, words: whole.waits.words } } : {}),
   };
 }
@@ -88,7 +90,7 @@ export function describeLayers(reports: readonly LayerReport[], { numRanks, rank
     `load max/mean: ${TRAFFIC_FORMULAS.maxOverMeanRank}`,
     `GB/s: ${GBPS_FORMULA}`,
   ];
-  lines.push(...describeRepeats(reports), ...describeSlow(reports));
+  lines.push(...describeRepeats(reports), ...describeNetworks(reports), ...describeSlow(reports));
   if (cut > 0) lines.push(`DEGRADED: ${formatNumber(cut)} slots did not fit the row budget and were left out`);
   return lines.join("\n");
 }
@@ -100,6 +102,13 @@ function describeRepeats([{ layer, numRepeats, firstTimes, waits }]: readonly La
   const first = `in layer ${layer} dispatch ${dispatchMs} ms, combine ${combineMs} ms`;
   const last = waits === undefined ? "a trace is of" : "waits and a trace are of";
   return [`ms: medians of ${numRepeats} runs after a first one (${first}); ${last} the last run`];
+}
+
+function describeNetworks(reports: readonly LayerReport[]): string[] {
+  const lines = reports.flatMap(({ layer, network }) =>
+    network === undefined ? [] : [`network in layer ${layer}: ${describeNetwork(network)}`],
+  );
+  return lines.length === 0 ? [] : [`network GB/s: ${NETWORK_FORMULA}`, ...lines];
 }
 
 /** Who was late or slow, layer by layer; one line when nobody was. */

@@ -8,6 +8,7 @@ import { createFile } from "./files.ts";
 import { type GroupLayer, gatherLayer, tracePhases } from "./groupLayer.ts";
 import { addJobOptions, type Job, type JobOptions, openJob, ROUTING_ARGUMENT, whole } from "./job.ts";
 import { describeJob, describeLayers, GBPS_FORMULA, type LayerReport, reportLayer } from "./layerReport.ts";
+import { NETWORK_FORMULA } from "./network.ts";
 import { printResult } from "./output.ts";
 import { progressBar } from "./progress.ts";
 import { repeatLayer } from "./repeats.ts";
@@ -20,7 +21,11 @@ export function run(): Command {
     .option("--repeats <n>", "runs of each layer, after one more that is not counted; the medians count", whole(1), 1)
     .option("--trace <file>", "write a trace for the viewer")
     .option("--json", "print the report as JSON")
-    .addHelpText("after", `\nThe stand-in expert scales a row by its weight and (1 + e) / E. GB/s = ${GBPS_FORMULA}.`)
+    .addHelpText(
+      "after",
+      `\nThe stand-in expert scales a row by its weight and (1 + e) / E. GB/s = ${GBPS_FORMULA}.
+With --repeats a group over several processes also prints the GB/s of its network: ${NETWORK_FORMULA}.`,
+    )
     .action(runCommand);
 }
 
@@ -61,7 +66,7 @@ async function runCommand(path: string | undefined, options: RunOptions) {
       style: job.style,
       settings: job.settings,
       degraded: reports.some((one) => one.numCut > 0),
-      formulas: { ...TRAFFIC_FORMULAS, GBps: GBPS_FORMULA },
+      formulas: { ...TRAFFIC_FORMULAS, GBps: GBPS_FORMULA, networkGBps: NETWORK_FORMULA },
       layers: reports,
       trace,
     };

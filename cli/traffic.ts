@@ -34,6 +34,11 @@ export function wireRowBytes(job: Pick<Job, "hidden" | "dtype">): number {
   return job.hidden * elementBytes(job.dtype) + scales;
 }
 
+/** Bytes of a row on its way back: sums of fp8 rows are bf16. */
+export function combineRowBytes({ hidden, dtype }: Pick<Job, "hidden" | "dtype">): number {
+  return hidden * elementBytes(dtype === "fp8e4m3" ? "bf16" : dtype);
+}
+
 export function countTraffic(data: HandleData, routings: readonly RankRouting[], rowBytes: number): Traffic {
   const { meta } = data;
   const perRank = numLocalExperts(meta);

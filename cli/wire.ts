@@ -1,11 +1,10 @@
 /** What the backend counted on NICs and NVLinks, against the arithmetic of the layout. */
 import type { CudaGroup } from "../backends/cuda/index.ts";
 import type { Group } from "../core/backend.ts";
-import { elementBytes } from "../core/dtype/dtype.ts";
 import type { Law } from "../core/layout/conservation.ts";
 import { numLocalExperts, type RankRouting } from "../core/layout/routing.ts";
 import type { Job } from "./job.ts";
-import { wireRowBytes } from "./traffic.ts";
+import { combineRowBytes, wireRowBytes } from "./traffic.ts";
 
 /** Rows and bytes that one rank has sent in a dispatch and the combine of it. */
 export interface Wire {
@@ -76,7 +75,7 @@ export function expectedWire(job: Job, routings: readonly RankRouting[]): Wire[]
     }
   }
   const outBytes = wireRowBytes(job);
-  const backBytes = job.hidden * (job.dtype === "fp8e4m3" ? 2 : elementBytes(job.dtype));
+  const backBytes = combineRowBytes(job);
   return Array.from({ length: numRanks }, (_, rank) => ({
     rank,
     networkRows: sent[rank] + relayed[rank],

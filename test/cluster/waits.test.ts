@@ -167,6 +167,31 @@ describe.skipIf(!built)(`waits of several processes${whyNotBuilt}`, () => {
   );
 
   test(
+    "two nodes that are equally slow both ways: nobody is named, the figures say it",
+    async () => {
+      const { reports } = await traced(
+        2,
+        (process) => [...byNode(process), "--repeats", "2", "--hidden", "1024"],
+        () => ({ FUSED_A2A_EMULATED_LINK: "0-1:0:20,1-0:0:20" }),
+      );
+      for (const { layers } of reports) {
+        const [{ traffic, network, waits, numRepeats }] = layers;
+        expect(numRepeats).toBe(2);
+        for (const one of [network.dispatch, network.combine]) {
+          expect(one.bytes).toBe(traffic.networkBytes);
+          expect(one.slowest.orBack).toBe(true);
+          // 20 MB/s; the stand-in lets what waited for 2 ms catch up, and this machine may be busy.
+          for (const { GBps } of [...one.nics, one.slowest]) expect(GBps).toBeLessThan(0.04);
+          expect(one.slowest.GBps).toBeGreaterThan(0.002);
+          expect(one.nics.map(({ rank }: { rank: number }) => rank)).toEqual([0, 1, 2, 3]);
+        }
+        expect(waits.findings.filter(({ kind }: { kind: string }) => kind === "slow-path")).toEqual([]);
+      }
+    },
+    LIMIT,
+  );
+
+  test(
     "a slow link is named before all others",
     async () => {
       const { reports, waitMs } = await traced(

@@ -49,4 +49,23 @@ describe("the table of layers", () => {
     );
     expect(describeLayers([REPORT], shape)).not.toContain("medians");
   });
+
+  test("several processes: how fast the network was, and what that means", () => {
+    const slowest = { srcRank: 0, rank: 2, orBack: true, bytes: 64, us: 2, GBps: 0.0321 };
+    const rate = {
+      bytes: 96,
+      messageBytes: 16,
+      nics: [{ rank: 0, GBps: 1.2345 }],
+      nicGBps: 1.2345,
+      pairGBps: 4,
+      slowest,
+    };
+    const combine = { ...rate, slowest: { ...slowest, orBack: false } };
+    const lines = describeLayers([{ ...REPORT, network: { dispatch: rate, combine } }], NODES).split("\n");
+    expect(lines).toContain(
+      "network in layer 7: dispatch 96 B in messages of 16 B: 1.23 GB/s per NIC, 4 per pair, slowest pair 2 <-> 0 0.0321; " +
+        "combine 96 B in messages of 16 B: 1.23 GB/s per NIC, 4 per pair, slowest pair 2 <- 0 0.0321",
+    );
+    expect(lines.filter((line) => line.startsWith("network GB/s: "))).toHaveLength(1);
+  });
 });
