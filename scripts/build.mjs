@@ -1,25 +1,38 @@
 #!/usr/bin/env node
 /**
  * Builds dist/: WebAssembly kernels, JavaScript and types, the kernels' text beside the modules that read it, the viewer.
- * `--quick` leaves out the viewer.
+ * `--quick` builds no viewer; the one of the build before stays if nothing that goes into it has changed since. Everything
+ * is made in a folder beside dist/ and takes its place at the end: what runs meanwhile finds the build before, and so does
+ * everybody after a failure.
  */
 import { spawnSync } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { cpSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
+import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
-const quick = process.argv.includes("--quick");
+const dist = join(root, "dist");
+const work = join(root, `dist.${process.pid}`);
+const made = join(work, "made");
+/** What build-viz.mjs makes, in its order, and where all that goes into it lies: pages run the browser's backends too. */
+const VIEWER = { folders: ["viewer", "viewer-single"], first: "viewer/index.html", last: "viewer-single/viewer.html" };
+const VIEWER_SOURCES = ["viz", "core", "backends", "scripts/build-viz.mjs", "package-lock.json"];
+
+process.on("exit", () => rmSync(work, { recursive: true, force: true }));
+// Ctrl-C ends the step that runs, and with it the build, which then clears up.
+process.on("SIGINT", () => {});
 
 step("WebAssembly kernels", "scripts/build-wasm.mjs");
-rmSync(join(root, "dist"), { recursive: true, force: true });
-step("TypeScript", "node_modules/typescript/bin/tsc", "-p", "scripts/tsconfig.build.json");
+step("TypeScript", "node_modules/typescript/bin/tsc", "-p", "scripts/tsconfig.build.json", "--outDir", made);
 for (const file of assets(join(root, "backends"))) {
-  const target = join(root, "dist", file.slice(root.length));
+  const target = join(made, relative(root, file));
   mkdirSync(dirname(target), { recursive: true });
   cpSync(file, target);
 }
-if (!quick && existsSync(join(root, "scripts/build-viz.mjs"))) step("viewer", "scripts/build-viz.mjs");
+if (process.argv.includes("--quick")) keepViewer();
+else step("viewer", "scripts/build-viz.mjs", made);
+if (existsSync(dist)) renameSync(dist, join(work, "before"));
+renameSync(made, dist);
 
 function step(what, script, ...args) {
   const started = performance.now();
@@ -39,4 +52,24 @@ function assets(folder) {
   return readdirSync(folder, { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile() && /\.(wgsl|wasm)$/.test(entry.name))
     .map((entry) => join(entry.parentPath ?? entry.path, entry.name));
+}
+
+/** A viewer of other sources would show what the code beside it does not mean. */
+function keepViewer() {
+  if (!existsSync(join(dist, VIEWER.last))) return;
+  const { mtimeMs: built } = statSync(join(dist, VIEWER.first));
+  if (VIEWER_SOURCES.flatMap(times).some((changed) => changed > built)) {
+    console.log("left out the viewer: its sources have changed since it was built (npm run build builds it)");
+    return;
+  }
+  for (const folder of VIEWER.folders)
+    cpSync(join(dist, folder), join(made, folder), { recursive: true, preserveTimestamps: true });
+  console.log("kept the viewer of the build before");
+}
+
+/** When a file, or anything in a folder, was changed; a folder changes when a file comes or goes. */
+function times(path) {
+  const stat = statSync(join(root, path));
+  if (!stat.isDirectory()) return [stat.mtimeMs];
+  return [stat.mtimeMs, ...readdirSync(join(root, path)).flatMap((name) => times(join(path, name)))];
 }

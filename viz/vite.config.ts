@@ -1,7 +1,4 @@
-/**
- * Builds of the viewer: `vite build viz` gives dist/viewer (hashed files, any static host), `vite build viz --mode single`
- * gives dist/viewer-single/viewer.html (one file that opens from file://, where browsers refuse module files).
- */
+/** The two builds of the viewer, hashed files and one page (`--mode single`); scripts/build-viz.mjs says where they go. */
 import { defineConfig, type Plugin } from "vite";
 
 export default defineConfig(({ mode }) => {
@@ -10,7 +7,6 @@ export default defineConfig(({ mode }) => {
     base: "./",
     publicDir: false,
     build: {
-      outDir: single ? "../dist/viewer-single" : "../dist/viewer",
       emptyOutDir: true,
       target: "es2022",
       modulePreload: { polyfill: false },
