@@ -152,7 +152,7 @@ const NETWORK_MUTANTS = [
   [
     "what a relay has for its node stays there",
     "native/relay.cu",
-    "  sendPart(operation, handle, buffers, HopKind::Node, 1, plane, bytes);",
+    "    if (node) sendPart(operation, handle, buffers, HopKind::Node, part + 1, plane, bytes);",
     "",
   ],
   [
@@ -175,10 +175,17 @@ const NETWORK_MUTANTS = [
   ],
   ["a bad id is not told to the others", "native/layout.cu", "markBadSlots(operation, handle, layout);", "{}"],
   [
-    "uneven parts: the last rows of a pair are not sent",
-    "native/network.cc",
-    "(rows + RAIL_PARTS - 1) / RAIL_PARTS",
-    "rows / RAIL_PARTS",
+    "parts of a node end behind the rail's",
+    "kernels/layout.cuh",
+    "const int tile = firstTileOf(part, args.numTiles);",
+    "const int tile = firstTileOf(part, args.numTiles) + (bucket < shape.numRanks);",
+  ],
+  ["a part of a hop begins one row late", "kernels/routes.cuh", "number >= part[1].number", "number > part[1].number"],
+  [
+    "a relay sums a part of its node's rows before it has come",
+    "native/combine.cu",
+    "        if (node) one.arrive(HopKind::Node, part + 1);",
+    "",
   ],
   [
     "a handle's second use sends the first one's rows",

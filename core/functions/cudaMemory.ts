@@ -4,6 +4,7 @@
 const REGION = 256;
 /** Tokens that one warp places, in order (kernels/views.cuh). */
 const TILE_TOKENS = 32;
+const NUM_PARTS = 4;
 /** Addresses that one rank publishes to the others (kernels/views.cuh, RankView). */
 const VIEW_BYTES = 80;
 
@@ -32,8 +33,9 @@ export interface CudaBufferBytes {
 }
 
 /**
- * With B = R + E (+ nodes, when there are several) buckets and every region rounded up to 256 bytes:
- *   counts         = region(R * 80) + region(R * B * 4) + region(ceil(tokens / 32) * B * 4) + region(max(R, E) * 4) + region(E * 4)
+ * With B = R + E buckets and W = B counts of a rank (several nodes: B = R + E + nodes, W = B + 3 * (R + nodes), since rows
+ * cross in 4 parts) and every region rounded up to 256 bytes:
+ *   counts         = region(R * 80) + region(R * W * 4) + region(ceil(tokens / 32) * B * 4) + region(max(R, E) * 4) + region(E * 4)
  *   staging        = region(rows * rowBytes), rows = tokens * min(topk, R) by push: one per (token, destination rank)
  *   stagingWeights = region(rows * topk * 4) when weights come back too
  * A group keeps the largest total of its operations, or what was reserved when that is more.
@@ -42,11 +44,12 @@ export function cudaBufferBytes(shape: CudaBufferShape): CudaBufferBytes {
   const { numTokens, topk, numExperts, numRanks } = shape;
   const nodes = numRanks / shape.ranksPerNode;
   const buckets = numRanks + numExperts + (nodes > 1 ? nodes : 0);
+  const words = buckets + (nodes > 1 ? (NUM_PARTS - 1) * (numRanks + nodes) : 0);
   const tiles = Math.ceil(numTokens / TILE_TOKENS);
   const rows = shape.pulledRows ?? numTokens * Math.min(topk, numRanks);
   const counts =
     region(numRanks * VIEW_BYTES) +
-    region(numRanks * buckets * 4) +
+    region(numRanks * words * 4) +
     region(tiles * buckets * 4) +
     region(Math.max(numRanks, numExperts) * 4) +
     region(numExperts * 4);

@@ -1,7 +1,8 @@
 // Layout: routing -> counts -> positions, without the host. Everything here is a pure function of the routing.
 //
 //   countSlots   tiles of 32 tokens: how many of each bucket (rank, expert, node) a tile holds; ids narrowed and checked
-//   scanTiles    per bucket: exclusive prefix over the tiles; the total goes into every rank's table of counts
+//   scanTiles    per bucket: exclusive prefix over the tiles; the total goes into every rank's table of counts, and with
+//                several nodes the prefixes at which parts begin
 //   ---- barrier: every rank has every source's counts ----
 //   findOffsets  where this source's part of every bucket begins on its destination; sizes of this rank's own output
 //   placeSlots   row of every slot: begin + prefix of the tile + order within the tile
@@ -90,9 +91,17 @@ struct ScanArgs {
 /** Tiles that scanTiles reads before it writes: one after the other, each would wait for the one before. */
 constexpr int SCAN_BATCH = 16;
 
+/** Into every rank's table. */
+__device__ __forceinline__ void storeCount(const ScanArgs& args, int word, int count) {
+  for (int dst = 0; dst < args.shape.numRanks; dst++) {
+    dev::store(countTable(args.arenas, dst) + args.shape.rank * countWords(args.shape) + word, count);
+  }
+}
+
 /** One thread per bucket. */
 __global__ void scanTiles(const __grid_constant__ ScanArgs args) {
-  const int buckets = numBuckets(args.shape);
+  const Shape& shape = args.shape;
+  const int buckets = numBuckets(shape);
   for (int bucket = firstThread(); bucket < buckets; bucket += numThreads()) {
     int sum = 0;
     for (int first = 0; first < args.numTiles; first += SCAN_BATCH) {
@@ -112,8 +121,13 @@ __global__ void scanTiles(const __grid_constant__ ScanArgs args) {
       args.totals[bucket] = sum;
       continue;
     }
-    for (int dst = 0; dst < args.shape.numRanks; dst++) {
-      dev::store(countTable(args.arenas, dst) + args.shape.rank * buckets + bucket, sum);
+    storeCount(args, bucket, sum);
+    const bool expert = bucket >= shape.numRanks && bucket < shape.numRanks + shape.numExperts;
+    if (numNodes(shape) == 1 || expert) continue;
+    for (int part = 1; part < NUM_PARTS; part++) {
+      const int tile = firstTileOf(part, args.numTiles);
+      const int before = tile < args.numTiles ? args.tiles[static_cast<size_t>(tile) * buckets + bucket] : sum;
+      storeCount(args, partWord(shape, part, bucket < shape.numRanks ? bucket : bucket - shape.numExperts), before);
     }
   }
 }
@@ -137,13 +151,13 @@ struct OffsetArgs {
 
 __device__ inline void fusedOffsets(const OffsetArgs& args) {
   const Shape& shape = args.shape;
-  const int buckets = numBuckets(shape);
+  const int words = countWords(shape);
   const int32_t* table = countTable(args.arenas, shape.rank);
   for (int dst = static_cast<int>(threadIdx.x); dst < shape.numRanks; dst += static_cast<int>(blockDim.x)) {
     int before = 0, all = 0;
     for (int src = 0; src < shape.numRanks; src++) {
       if (src == shape.rank) before = all;
-      all += table[src * buckets + dst];
+      all += table[src * words + dst];
     }
     args.begin[dst] = before;
     if (dst == shape.rank) args.report->wantedRows = all;
@@ -151,7 +165,7 @@ __device__ inline void fusedOffsets(const OffsetArgs& args) {
   for (int local = static_cast<int>(threadIdx.x); local < shape.expertsPerRank; local += static_cast<int>(blockDim.x)) {
     const int expert = shape.rank * shape.expertsPerRank + local;
     int all = 0;
-    for (int src = 0; src < shape.numRanks; src++) all += table[src * buckets + shape.numRanks + expert];
+    for (int src = 0; src < shape.numRanks; src++) all += table[src * words + shape.numRanks + expert];
     dev::atomicAdd(&args.report->wantedSlots, all);
     // With a budget the received slots are counted when it is known which were cut (countReceived).
     args.numTokensPerExpert[local] = args.budget == NO_BUDGET ? all : 0;
@@ -161,13 +175,13 @@ __device__ inline void fusedOffsets(const OffsetArgs& args) {
 
 __device__ inline void hybridOffsets(const OffsetArgs& args) {
   const Shape& shape = args.shape;
-  const int buckets = numBuckets(shape);
+  const int words = countWords(shape);
   const int32_t* table = countTable(args.arenas, shape.rank);
   for (int expert = static_cast<int>(threadIdx.x); expert < shape.numExperts; expert += static_cast<int>(blockDim.x)) {
     int before = 0, all = 0;
     for (int src = 0; src < shape.numRanks; src++) {
       if (src == shape.rank) before = all;
-      all += table[src * buckets + shape.numRanks + expert];
+      all += table[src * words + shape.numRanks + expert];
     }
     args.begin[expert] = before;
     args.wanted[expert] = all;

@@ -29,7 +29,7 @@ struct MarkArgs {
 __global__ void markBadSlot(const __grid_constant__ MarkArgs args) {
   if (args.report->badSlot == 0) return;
   for (int dst = static_cast<int>(threadIdx.x); dst < args.shape.numRanks; dst += static_cast<int>(blockDim.x)) {
-    dev::store(countTable(args.arenas, dst) + args.shape.rank * numBuckets(args.shape), -args.report->badSlot);
+    dev::store(countTable(args.arenas, dst) + args.shape.rank * countWords(args.shape), -args.report->badSlot);
   }
 }
 
@@ -37,8 +37,9 @@ struct HopRowArgs {
   Shape shape;
   Hop hop;
   Items items;
-  /** [places]: first row of each in the send buffer. */
-  const int32_t* firstRow;
+  /** [places, parts]. */
+  const PartStart* parts;
+  int numParts;
   /** [items, places]: row of the send buffer, -1 = none. */
   int32_t* row;
 };
@@ -64,10 +65,16 @@ __global__ void placeHopRows(const __grid_constant__ HopRowArgs args) {
   for (int item = first; item < end; item++) own += wanted(item);
   counts[thread] = own;
   __syncthreads();
-  int row = args.firstRow[place];
-  for (int before = 0; before < thread; before++) row += counts[before];
+  int number = 0;
+  for (int before = 0; before < thread; before++) number += counts[before];
+  const PartStart* part = args.parts + place * args.numParts;
+  const PartStart* last = part + args.numParts - 1;
   for (int item = first; item < end; item++) {
-    args.row[static_cast<size_t>(item) * args.hop.count + place] = wanted(item) ? row++ : -1;
+    int32_t& row = args.row[static_cast<size_t>(item) * args.hop.count + place];
+    row = -1;
+    if (!wanted(item)) continue;
+    while (part < last && number >= part[1].number) part++;
+    row = part->row + number++ - part->number;
   }
 }
 

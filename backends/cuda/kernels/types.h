@@ -65,6 +65,12 @@ struct Hop {
   int ranksPerProcess;
 };
 
+/** Where a part of what goes to one place begins: its number among the place's rows, and its row in the send buffer. */
+struct PartStart {
+  int32_t number;
+  int32_t row;
+};
+
 /**
  * What a destination knows of its rows. next: the row of the same token on this rank with the next higher expert, -1 at
  * the end. back: for the first row of a (token, rank) its place in the source's staging memory, token * groups + n for

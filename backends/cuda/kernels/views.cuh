@@ -2,21 +2,16 @@
 // one per rank, that the ranks fill in each other's arenas before a barrier: who needs an address reads it at home.
 #pragma once
 
+#include "counts.h"
 #include "device.cuh"
 #include "types.h"
 
 namespace kernels {
 
-/** Groups of the counts: one bucket per rank, per expert and, with several nodes, per node. */
-__device__ __host__ __forceinline__ int numNodes(const Shape& shape) { return shape.numRanks / shape.ranksPerNode; }
-__device__ __host__ __forceinline__ int numBuckets(const Shape& shape) {
-  return shape.numRanks + shape.numExperts + (numNodes(shape) > 1 ? numNodes(shape) : 0);
-}
-
 __device__ __forceinline__ RankView* views(const Arenas& arenas, int rank) {
   return reinterpret_cast<RankView*>(arenas.at[rank]);
 }
-/** [numRanks, buckets] counts of every source. */
+/** [numRanks, countWords] of every source. */
 __device__ __forceinline__ int32_t* countTable(const Arenas& arenas, int rank) {
   return reinterpret_cast<int32_t*>(arenas.at[rank] + arenas.tableOffset);
 }

@@ -92,7 +92,7 @@ void returnPlane(Operation& operation, const HandleState& handle, const ArenaLay
   });
 }
 
-/** Sums what came back for items that are relayed here, in rank order: the rows that cross. One part of one place. */
+/** Sums what came back for items that are relayed here, in rank order: the rows that cross. */
 void reduceRelay(Operation& operation, const HandleState& handle, const ArenaLayout& layout, const Plane& plane, size_t local,
                  Rank& rank, int64_t item, int64_t rows, char* out) {
   const Input& input = (*plane.input)[local];
@@ -114,9 +114,9 @@ void reduceRelay(Operation& operation, const HandleState& handle, const ArenaLay
   });
 }
 
-/** What came back over a hop goes to the staging places of the items it belongs to. One part of one place. */
+/** What came back over a hop goes to the staging places of the items it belongs to. */
 void returnPart(Operation& operation, const ArenaLayout& layout, const Plane& plane, const HandleHop& hop, size_t local, Rank& rank,
-                const HopRows::Part& part, char* received) {
+                const HopRows::Range& part, char* received) {
   const Input& input = (*plane.input)[local];
   const size_t bytes = rowBytes(input.columns, input.dtype);
   kernels::ReturnArgs args = {};
@@ -153,12 +153,10 @@ class NetworkReturn {
     Group& group = operation_.group();
     operation_.phase(kind == HopKind::Rail ? "relay sums" : "node relay sums", [&](size_t local, Rank& rank) {
       const HandleHop& hop = handle_.ranks[local].network->hop(kind);
-      for (size_t place = 0; place < hop.received.numPlaces(); place++) {
-        const HopRows::Part rows = hop.received.part(place, part);
-        if (rows.rows == 0) continue;
-        reduceRelay(operation_, handle_, layout_, plane_, local, rank, hop.firstItem + rows.first, rows.rows,
-                    buffers_.receive[k][local].data() + static_cast<size_t>(rows.first) * bytes_);
-      }
+      const HopRows::Range rows = hop.received.part(part);
+      if (rows.rows == 0) return;
+      reduceRelay(operation_, handle_, layout_, plane_, local, rank, hop.firstItem + rows.first, rows.rows,
+                  buffers_.receive[k][local].data() + static_cast<size_t>(rows.first) * bytes_);
     });
     for (size_t local = 0; local < group.numLocal(); local++) {
       const HandleHop& hop = handle_.ranks[local].network->hop(kind);
@@ -176,10 +174,8 @@ class NetworkReturn {
     operation_.phase(kind == HopKind::Rail ? "network return" : "node return", [&](size_t local, Rank& rank) {
       const HandleHop& hop = handle_.ranks[local].network->hop(kind);
       operation_.group().network->arrive(kind, local, part, plane_.which);
-      for (size_t place = 0; place < hop.sent.numPlaces(); place++) {
-        const HopRows::Part rows = hop.sent.part(place, part);
-        if (rows.rows > 0) returnPart(operation_, layout_, plane_, hop, local, rank, rows, buffers_.send[k][local].data());
-      }
+      const HopRows::Range rows = hop.sent.part(part);
+      if (rows.rows > 0) returnPart(operation_, layout_, plane_, hop, local, rank, rows, buffers_.send[k][local].data());
     });
   }
 
@@ -203,9 +199,11 @@ void returnAll(Operation& operation, const std::shared_ptr<HandleState>& handle,
     for (const Plane& plane : planes) returnPlane(operation, *handle, layout, plane, kernels::Sources::OtherNodes);
     operation.barrier("relayed");
     for (NetworkReturn& one : returns) {
-      if (node) one.send(HopKind::Node, 1);
-      if (node) one.arrive(HopKind::Node, 1);
-      for (int part = 0; part < HopRows::RAIL_PARTS; part++) one.send(HopKind::Rail, part);
+      for (int part = 0; node && part < kernels::NUM_PARTS; part++) one.send(HopKind::Node, part + 1);
+      for (int part = 0; part < kernels::NUM_PARTS; part++) {
+        if (node) one.arrive(HopKind::Node, part + 1);
+        one.send(HopKind::Rail, part);
+      }
     }
   }
   for (const Plane& plane : planes) returnPlane(operation, *handle, layout, plane, kernels::Sources::OwnNode);
@@ -213,7 +211,7 @@ void returnAll(Operation& operation, const std::shared_ptr<HandleState>& handle,
   for (NetworkReturn& one : returns) {
     if (node) one.send(HopKind::Node, 0);
     if (node) one.arrive(HopKind::Node, 0);
-    for (int part = 0; rail && part < HopRows::RAIL_PARTS; part++) one.arrive(HopKind::Rail, part);
+    for (int part = 0; rail && part < kernels::NUM_PARTS; part++) one.arrive(HopKind::Rail, part);
   }
   size_t linkBytes = 0;
   for (const NetworkReturn& one : returns) linkBytes += one.rowBytesEach();

@@ -1,3 +1,4 @@
+#include "../kernels/counts.h"
 #include "network.h"
 
 #include <algorithm>
@@ -26,15 +27,18 @@ T orDefault(T value, T other) {
 ArenaLayout arenaLayout(const fa2a_buffer_shape& shape) {
   const auto ranks = static_cast<size_t>(shape.num_ranks);
   const auto experts = static_cast<size_t>(shape.num_experts);
-  const size_t nodes = ranks / static_cast<size_t>(orDefault(shape.ranks_per_node, shape.num_ranks));
-  const size_t buckets = ranks + experts + (nodes > 1 ? nodes : 0);
+  kernels::Shape counted = {};
+  counted.numRanks = shape.num_ranks;
+  counted.ranksPerNode = orDefault(shape.ranks_per_node, shape.num_ranks);
+  counted.numExperts = shape.num_experts;
+  const auto buckets = static_cast<size_t>(kernels::numBuckets(counted)), words = static_cast<size_t>(kernels::countWords(counted));
   const auto tokens = static_cast<size_t>(shape.num_tokens);
   const size_t tiles = (tokens + kernels::TILE_TOKENS - 1) / kernels::TILE_TOKENS;
   const size_t groups = std::min(static_cast<size_t>(shape.topk), ranks);
   ArenaLayout layout;
   size_t at = 0;
   region(at, ranks * sizeof(kernels::RankView));
-  layout.tableOffset = region(at, ranks * buckets * sizeof(int32_t));
+  layout.tableOffset = region(at, ranks * words * sizeof(int32_t));
   layout.tilesOffset = region(at, tiles * buckets * sizeof(int32_t));
   layout.beginOffset = region(at, std::max(ranks, experts) * sizeof(int32_t));
   layout.wantedOffset = region(at, experts * sizeof(int32_t));

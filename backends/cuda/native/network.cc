@@ -6,24 +6,20 @@
 
 namespace fa2a {
 
-HopRows::HopRows(std::vector<int64_t> counts, std::vector<int64_t> ready)
-    : count(std::move(counts)), ready_(std::move(ready)) {
-  for (const int64_t rows : count) {
-    first.push_back(total);
-    total += rows;
+HopRows::HopRows(const std::vector<std::vector<int64_t>>& counts) {
+  for (const std::vector<int64_t>& part : counts) {
+    places_.emplace_back();
+    for (const int64_t rows : part) {
+      places_.back().push_back({total, rows});
+      total += rows;
+    }
   }
 }
 
-HopRows::Part HopRows::part(size_t place, int part) const {
-  const int64_t rows = count[place];
-  if (part < 0) return {first[place], rows};
-  if (!ready_.empty()) {
-    const int64_t ready = ready_[place];
-    return part == 0 ? Part{first[place], ready} : Part{first[place] + ready, rows - ready};
-  }
-  const int64_t size = std::max(LEAST_PART_ROWS, (rows + RAIL_PARTS - 1) / RAIL_PARTS);
-  const int64_t begin = std::min(rows, size * part);
-  return {first[place] + begin, std::min(rows, begin + size) - begin};
+HopRows::Range HopRows::part(int part) const {
+  const std::vector<Range>& places = places_[static_cast<size_t>(part)];
+  const Range& last = places.back();
+  return {places[0].first, last.first + last.rows - places[0].first};
 }
 
 int64_t networkIdBytes(int32_t numRanks, int32_t ranksPerNode, int32_t numLocal) {
@@ -190,30 +186,45 @@ void Network::exchange(Operation& operation, HopKind kind, size_t local, const c
   check(cudaStreamWaitEvent(rail.stream, rail.ready.get(), 0), "cudaStreamWaitEvent", rank.rank);
   const kernels::Hop hop = this->hop(kind, rank);
   const int own = placeOf(kind, rank);
-  const auto bytesAt = [&](const RowBuffer& buffer, int place, char*& at) {
-    const HopRows::Part rows = buffer.rows->part(static_cast<size_t>(place), part);
-    at = buffer.data + static_cast<size_t>(rows.first) * rowBytes;
-    return static_cast<size_t>(rows.rows) * rowBytes;
-  };
-  // Steps of a ring, each with one place to send to and one to receive from: timed, each is a phase of its own and tells
-  // whose rows were slow; else all are one group. Both sides may differ in that.
-  const bool apart = group_.recordTimings();
+  const int firstPart = std::max(0, part), endPart = part < 0 ? from.rows->numParts() : part + 1;
   std::vector<Step> steps;
-  const auto pair = [&](int step) {
-    const int dst = (own + step) % hop.count, src = (own + hop.count - step) % hop.count;
-    char* at = nullptr;
-    const size_t sendBytes = bytesAt(from, dst, at);
-    if (sendBytes > 0) call(api_.Send(at, sendBytes, nccl::DataType::Uint8, dst, rail.comm, rail.stream), "ncclSend", rail, rank.rank);
-    const size_t receiveBytes = bytesAt(to, src, at);
-    if (receiveBytes == 0) return;
-    call(api_.Recv(at, receiveBytes, nccl::DataType::Uint8, src, rail.comm, rail.stream), "ncclRecv", rail, rank.rank);
+  // The ring's next step has one place to send to and one to receive from.
+  const auto pair = [&](int dst, int src) {
+    size_t expected = 0;
+    for (int which = firstPart; which < endPart; which++) {
+      const HopRows::Range sent = from.rows->at(which, dst), received = to.rows->at(which, src);
+      const auto at = [&](const RowBuffer& buffer, int64_t row) { return buffer.data + static_cast<size_t>(row) * rowBytes; };
+      const auto bytes = [&](const HopRows::Range& rows) { return static_cast<size_t>(rows.rows) * rowBytes; };
+      if (sent.rows > 0) {
+        call(api_.Send(at(from, sent.first), bytes(sent), nccl::DataType::Uint8, dst, rail.comm, rail.stream), "ncclSend", rail, rank.rank);
+      }
+      if (received.rows > 0) {
+        call(api_.Recv(at(to, received.first), bytes(received), nccl::DataType::Uint8, src, rail.comm, rail.stream), "ncclRecv", rail,
+             rank.rank);
+      }
+      expected += bytes(received);
+    }
+    if (expected == 0) return;
     const std::string name = part < 0 ? phase : format("%s %d of %d", phase, part + 1, from.rows->numParts());
-    steps.push_back({name, rank.rank, hop.first + src * hop.stride, static_cast<int64_t>(receiveBytes), nullptr});
+    steps.push_back({name, rank.rank, hop.first + src * hop.stride, static_cast<int64_t>(expected), nullptr});
   };
-  const auto grouped = [&](int firstStep, int endStep, int32_t srcRank) {
-    operation.timed(rank, rail.stream, phase, false, srcRank, [&] {
+  const auto moves = [&](int dst, int src) {
+    for (int which = firstPart; which < endPart; which++) {
+      if (from.rows->at(which, dst).rows > 0 || to.rows->at(which, src).rows > 0) return true;
+    }
+    return false;
+  };
+  std::vector<std::pair<int, int>> pairs;
+  for (int step = 1; step < hop.count; step++) {
+    const int dst = (own + step) % hop.count, src = (own + hop.count - step) % hop.count;
+    if (moves(dst, src)) pairs.emplace_back(dst, src);
+  }
+  // Timed, each step is a phase of its own and tells whose rows were slow; else all are one group. Both sides may differ in that.
+  const size_t together = group_.recordTimings() ? 1 : pairs.size();
+  for (size_t first = 0; first < pairs.size(); first += together) {
+    operation.timed(rank, rail.stream, phase, false, together == 1 ? hop.first + pairs[first].second * hop.stride : -1, [&] {
       call(api_.GroupStart(), "ncclGroupStart", rail, rank.rank);
-      for (int step = firstStep; step < endStep; step++) pair(step);
+      for (size_t i = first; i < first + together; i++) pair(pairs[i].first, pairs[i].second);
       call(api_.GroupEnd(), "ncclGroupEnd", rail, rank.rank);
     });
     const auto done = std::make_shared<Event>(rank.device, false);
@@ -221,14 +232,6 @@ void Network::exchange(Operation& operation, HopKind kind, size_t local, const c
     for (Step& step : steps) step.done = done;
     steps_.insert(steps_.end(), steps.begin(), steps.end());
     steps.clear();
-  };
-  if (apart) {
-    for (int step = 1; step < hop.count; step++) {
-      const int src = (own + hop.count - step) % hop.count;
-      grouped(step, step + 1, hop.first + src * hop.stride);
-    }
-  } else {
-    grouped(1, hop.count, -1);
   }
   rail.arrived[plane][std::max(0, part)].record(rail.stream);
 }

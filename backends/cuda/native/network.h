@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "../kernels/types.h"
+#include "../kernels/counts.h"
 #include "group.h"
 #include "nccl.h"
 
@@ -17,41 +17,42 @@ namespace fa2a {
 enum class HopKind : size_t { Rail, Node };
 constexpr HopKind HOPS[] = {HopKind::Rail, HopKind::Node};
 
-/** Rows of one rank to or from every place of a hop, places one after the other; its own has none. */
+/**
+ * Rows of one rank to or from every place of a hop; its own has none. All rows of a part are together, places one after the
+ * other: a rail's parts are those of the sources' tokens (kernels/counts.h); in a node the rank's own tokens come before
+ * what it relays of each of them.
+ */
 class HopRows {
  public:
-  /** Parts of a rail: while one travels the one before is copied on. */
-  static constexpr int RAIL_PARTS = 4;
-  static constexpr int64_t LEAST_PART_ROWS = 64;
-
-  HopRows() = default;
-  /** `ready`: rows of each place that need not wait for a relay; empty = a rail, all alike. */
-  explicit HopRows(std::vector<int64_t> counts, std::vector<int64_t> ready = {});
-
-  size_t numPlaces() const { return count.size(); }
-  int numParts() const { return ready_.empty() ? RAIL_PARTS : 2; }
-  struct Part {
-    /** Counted over all places. */
+  static constexpr int MAX_PARTS = kernels::NUM_PARTS + 1;
+  struct Range {
     int64_t first;
     int64_t rows;
   };
-  /** The same on both sides. Part -1 is all of a place. */
-  Part part(size_t place, int part) const;
 
-  std::vector<int64_t> count;
-  std::vector<int64_t> first;
+  HopRows() = default;
+  /** `counts`: [parts][places]. */
+  explicit HopRows(const std::vector<std::vector<int64_t>>& counts);
+
+  int numParts() const { return static_cast<int>(places_.size()); }
+  /** Rows of a part, of all places. */
+  Range part(int part) const;
+  /** Those of one place. */
+  Range at(int part, int place) const { return places_[static_cast<size_t>(part)][static_cast<size_t>(place)]; }
+
   int64_t total = 0;
 
  private:
-  std::vector<int64_t> ready_;
+  /** [parts][places]. */
+  std::vector<std::vector<Range>> places_;
 };
 
 /** One hop of one rank's handle. */
 struct HandleHop {
   HopRows sent;
   HopRows received;
-  /** [places] first row in the send buffer. */
-  int32_t* firstRow = nullptr;
+  /** [places, parts] where each part begins in the send buffer. */
+  kernels::PartStart* parts = nullptr;
   /** [items, places] row of the send buffer, -1 = none. */
   int32_t* row = nullptr;
   int64_t numItems = 0;
@@ -101,10 +102,10 @@ class Network {
 
   /** Every place's block of `bytes` to `table`, where this rank's already is. On the rank's comm stream. */
   void gather(Operation& operation, HopKind kind, size_t local, char* table, size_t bytes);
-  /** Sends and receives one part on the hop's stream, after what the comm stream holds now. */
+  /** Sends and receives one part (-1: all) on the hop's stream, after what the comm stream holds now. */
   void exchange(Operation& operation, HopKind kind, size_t local, const char* phase, int part, const RowBuffer& from,
                 const RowBuffer& to, size_t rowBytes, int plane = 0);
-  /** The comm stream waits for the part. */
+  /** The comm stream waits for what was sent and received with that part. */
   void arrive(HopKind kind, size_t local, int part, int plane = 0);
 
   /** What went wrong with the communicators; empty: nothing. */
@@ -136,7 +137,7 @@ class Network {
     cudaStream_t stream = nullptr;
     Event ready;
     /** Per plane and part. */
-    Event arrived[2][HopRows::RAIL_PARTS];
+    Event arrived[2][HopRows::MAX_PARTS];
   };
   struct Step {
     std::string phase;

@@ -31,36 +31,35 @@ void fillPart(Operation& operation, const HandleState& handle, const PlaneBuffer
               const std::vector<Input>& input, int part, int plane, size_t bytes) {
   operation.phase(plane == 0 ? "pack" : "pack scales", [&](size_t local, Rank& rank) {
     const HandleHop& hop = handle.ranks[local].network->hop(kind);
-    for (size_t place = 0; place < hop.sent.numPlaces(); place++) {
-      const HopRows::Part rows = hop.sent.part(place, part);
-      if (rows.rows == 0) continue;
-      byWidth(bytes, [&](auto word) {
-        using V = decltype(word);
-        const kernels::GatherArgs args = {static_cast<int>(rows.rows), hop.sentRows.srcToken + rows.first, input[local].data,
-                                          buffers.send[indexOf(kind)][local].data() + static_cast<size_t>(rows.first) * bytes,
-                                          static_cast<int>(bytes / sizeof(V))};
-        const unsigned blocks = operation.blocks(Work::Dispatch, rank, (rows.rows + ROW_WARPS - 1) / ROW_WARPS);
-        launch("gatherRows", kernels::gatherRows<V>, blocks, 32 * ROW_WARPS, 0, rank.comm, args);
-      });
-    }
+    const HopRows::Range rows = hop.sent.part(part);
+    if (rows.rows == 0) return;
+    byWidth(bytes, [&](auto word) {
+      using V = decltype(word);
+      const kernels::GatherArgs args = {static_cast<int>(rows.rows), hop.sentRows.srcToken + rows.first, input[local].data,
+                                        buffers.send[indexOf(kind)][local].data() + static_cast<size_t>(rows.first) * bytes,
+                                        static_cast<int>(bytes / sizeof(V))};
+      const unsigned blocks = operation.blocks(Work::Dispatch, rank, (rows.rows + ROW_WARPS - 1) / ROW_WARPS);
+      launch("gatherRows", kernels::gatherRows<V>, blocks, 32 * ROW_WARPS, 0, rank.comm, args);
+    });
   });
 }
 
 /** Pushes the rows of one part that came by a hop to where they go from here. */
 void pushPart(Operation& operation, const HandleState& handle, const ArenaLayout& layout, const PlaneBuffers& buffers,
-              HopKind kind, size_t local, Rank& rank, int part, int plane, size_t bytes) {
-  const RankNetwork& net = *handle.ranks[local].network;
-  const HandleHop& hop = net.hop(kind);
-  operation.group().network->arrive(kind, local, part, plane);
-  for (size_t place = 0; place < hop.received.numPlaces(); place++) {
-    const HopRows::Part rows = hop.received.part(place, part);
-    if (rows.rows == 0) continue;
+              HopKind kind, int part, int plane, size_t bytes) {
+  const char* phases[2][2] = {{"relay", "relay scales"}, {"node relay", "node relay scales"}};
+  operation.phase(phases[indexOf(kind)][plane], [&](size_t local, Rank& rank) {
+    const RankNetwork& net = *handle.ranks[local].network;
+    const HandleHop& hop = net.hop(kind);
+    operation.group().network->arrive(kind, local, part, plane);
+    const HopRows::Range rows = hop.received.part(part);
+    if (rows.rows == 0) return;
     kernels::Shape shape = handle.shape(local);
     shape.numTokens = static_cast<int>(rows.rows);
     launchPush(operation, rank, shape, operation.group().arenas(local, layout),
                listsFrom(net.merged, hop.firstItem + rows.first, handle.width),
                buffers.receive[indexOf(kind)][local].data() + static_cast<size_t>(rows.first) * bytes, plane, bytes);
-  }
+  });
 }
 
 }  // namespace
@@ -107,33 +106,30 @@ void sendRows(Operation& operation, const HandleState& handle, const PlaneBuffer
     fillPart(operation, handle, buffers, kind, input, part, plane, bytes);
     sendPart(operation, handle, buffers, kind, part, plane, bytes);
   };
-  const int parts = network.has(HopKind::Rail) ? HopRows::RAIL_PARTS : 1;
-  for (int part = 0; part < parts; part++) {
-    if (network.has(HopKind::Rail)) send(HopKind::Rail, part);
-    // What stays in the node goes at once; what is relayed there, when all parts of the rail have come.
-    if (part == 0 && network.has(HopKind::Node)) send(HopKind::Node, 0);
-  }
+  if (network.has(HopKind::Rail)) send(HopKind::Rail, 0);
+  // What a rank relays in its node goes when it has come.
+  if (network.has(HopKind::Node)) send(HopKind::Node, 0);
+  for (int part = 1; network.has(HopKind::Rail) && part < kernels::NUM_PARTS; part++) send(HopKind::Rail, part);
 }
 
 void relayRows(Operation& operation, const HandleState& handle, const ArenaLayout& layout, const PlaneBuffers& buffers,
                const std::vector<Input>& input, int plane) {
   Network& network = *operation.group().network;
   const size_t bytes = rowBytes(input[0].columns, input[0].dtype);
-  operation.phase(plane == 0 ? "relay" : "relay scales", [&](size_t local, Rank& rank) {
-    for (int part = 0; network.has(HopKind::Rail) && part < HopRows::RAIL_PARTS; part++) {
-      pushPart(operation, handle, layout, buffers, HopKind::Rail, local, rank, part, plane, bytes);
-    }
+  const bool node = network.has(HopKind::Node);
+  const auto push = [&](HopKind kind, int part) { pushPart(operation, handle, layout, buffers, kind, part, plane, bytes); };
+  for (int part = 0; network.has(HopKind::Rail) && part < kernels::NUM_PARTS; part++) {
+    push(HopKind::Rail, part);
+    if (node) sendPart(operation, handle, buffers, HopKind::Node, part + 1, plane, bytes);
+    // One part behind: it has had the time in which a rail's part came.
+    if (node) push(HopKind::Node, part);
+  }
+  if (node) push(HopKind::Node, network.has(HopKind::Rail) ? kernels::NUM_PARTS : 0);
+  for (size_t local = 0; local < network.sent.size(); local++) {
     const int64_t rows = handle.ranks[local].network->hop(HopKind::Rail).sent.total;
     if (plane == 0) network.sent[local].rows_dispatched += rows;
     network.sent[local].row_bytes += rows * static_cast<int64_t>(bytes);
-  });
-  if (!network.has(HopKind::Node)) return;
-  sendPart(operation, handle, buffers, HopKind::Node, 1, plane, bytes);
-  operation.phase(plane == 0 ? "node relay" : "node relay scales", [&](size_t local, Rank& rank) {
-    for (int part = 0; part < 2; part++) {
-      pushPart(operation, handle, layout, buffers, HopKind::Node, local, rank, part, plane, bytes);
-    }
-  });
+  }
 }
 
 void combineProbs(Operation& operation, const HandleState& handle, const ArenaLayout& layout,

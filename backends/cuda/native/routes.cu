@@ -32,7 +32,7 @@ size_t carve(RankNetwork& own, const Network& network, const Rank& rank, char* b
     HandleHop& hop = own.hop(kind);
     const int places = network.hop(kind, rank).count;
     hop.numItems = hop.firstItem = numTokens + own.numRelayed;
-    hop.firstRow = take(places);
+    hop.parts = reinterpret_cast<kernels::PartStart*>(take(int64_t{2} * places * hop.sent.numParts()));
     hop.row = take(hop.numItems * places);
     hop.sentRows = {take(hop.sent.total), take(hop.sent.total), take(hop.sent.total), take(hop.sent.total)};
     own.numRelayed += hop.received.total;
@@ -55,8 +55,8 @@ class Counts {
  public:
   Counts(const Group& group, const HandleState& handle, const ArenaLayout& layout)
       : ranks_(group.numRanks()), perNode_(group.ranksPerNode()), experts_(handle.meta.num_experts),
-        buckets_(kernels::numBuckets(handle.shape(0))), meta_(handle.meta) {
-    table_.resize(static_cast<size_t>(ranks_) * static_cast<size_t>(buckets_));
+        shape_(handle.shape(0)), meta_(handle.meta) {
+    table_.resize(static_cast<size_t>(ranks_) * static_cast<size_t>(kernels::countWords(shape_)));
     group.ranks[0]->download(table_.data(), group.ranks[0]->arena + layout.tableOffset, table_.size() * sizeof(int32_t));
   }
 
@@ -68,37 +68,67 @@ class Counts {
   }
 
   HopRows rail(int32_t from, int32_t toNode, bool sends) const {
-    std::vector<int64_t> counts;
+    std::vector<std::vector<int64_t>> counts(kernels::NUM_PARTS);
     for (int32_t node = 0; node < ranks_ / perNode_; node++) {
       const int32_t other = node * perNode_ + from % perNode_;
-      const bool own = node == from / perNode_;
-      counts.push_back(own ? 0 : sends ? at(from, ranks_ + experts_ + node) : at(other, ranks_ + experts_ + toNode));
+      for (int part = 0; part < kernels::NUM_PARTS; part++) {
+        const int64_t rows = node == from / perNode_ ? 0 : inPart(part, sends ? from : other, ranks_ + (sends ? node : toNode));
+        counts[static_cast<size_t>(part)].push_back(rows);
+      }
     }
     return HopRows(counts);
   }
 
   /** Within a node: a rank's own tokens, and those it relays of its index on other nodes. */
   HopRows node(int32_t rank, bool sends) const {
-    std::vector<int64_t> counts, ready;
+    std::vector<std::vector<int64_t>> counts(ranks_ > perNode_ ? 1 + kernels::NUM_PARTS : 1);
     const int32_t first = rank / perNode_ * perNode_;
     for (int32_t other = first; other < first + perNode_; other++) {
       const int32_t src = sends ? rank : other, dst = sends ? other : rank;
-      int64_t all = 0;
-      for (int32_t index = src % perNode_; index < ranks_ && src != dst; index += perNode_) all += at(index, dst);
-      counts.push_back(all);
-      ready.push_back(src == dst ? 0 : at(src, dst));
+      counts[0].push_back(src == dst ? 0 : at(src, dst));
+      for (size_t part = 1; part < counts.size(); part++) {
+        int64_t rows = 0;
+        for (int32_t index = src % perNode_; index < ranks_ && src != dst; index += perNode_) {
+          if (index != src) rows += inPart(static_cast<int>(part) - 1, index, dst);
+        }
+        counts[part].push_back(rows);
+      }
     }
-    return HopRows(counts, ready);
+    return HopRows(counts);
   }
 
  private:
-  int32_t at(int32_t src, int32_t bucket) const {
-    return table_[static_cast<size_t>(src) * static_cast<size_t>(buckets_) + static_cast<size_t>(bucket)];
+  int32_t at(int32_t src, int32_t word) const {
+    return table_[static_cast<size_t>(src) * static_cast<size_t>(kernels::countWords(shape_)) + static_cast<size_t>(word)];
   }
-  int32_t ranks_, perNode_, experts_, buckets_;
+  /** Rows of a part of a rank's tokens `to` a rank, or a node (numRanks + it). */
+  int32_t inPart(int part, int32_t src, int32_t to) const {
+    const auto before = [&](int which) {
+      if (which == 0) return 0;
+      if (which < kernels::NUM_PARTS) return at(src, kernels::partWord(shape_, which, to));
+      return at(src, to < ranks_ ? to : to + experts_);
+    };
+    return before(part + 1) - before(part);
+  }
+  int32_t ranks_, perNode_, experts_;
+  kernels::Shape shape_;
   fa2a_handle_meta meta_;
   std::vector<int32_t> table_;
 };
+
+/** [places, parts]. */
+std::vector<kernels::PartStart> partStarts(const HopRows& rows, int numPlaces) {
+  std::vector<kernels::PartStart> starts;
+  for (int place = 0; place < numPlaces; place++) {
+    int32_t number = 0;
+    for (int part = 0; part < rows.numParts(); part++) {
+      const HopRows::Range range = rows.at(part, place);
+      starts.push_back({number, static_cast<int32_t>(range.first)});
+      number += static_cast<int32_t>(range.rows);
+    }
+  }
+  return starts;
+}
 
 kernels::Shape itemShape(const HandleState& handle, size_t local, int64_t numItems) {
   kernels::Shape shape = handle.shape(local);
@@ -119,7 +149,7 @@ void packHop(Operation& operation, const HandleState& handle, size_t local, Rank
   const kernels::Hop places = operation.group().network->hop(kind, rank);
   if (hop.numItems == 0) return;
   const kernels::Items items = {own.numTokens, static_cast<int>(hop.numItems), own.slotExpert, net.slotExpert};
-  const kernels::HopRowArgs place = {handle.shape(local), places, items, hop.firstRow, hop.row};
+  const kernels::HopRowArgs place = {handle.shape(local), places, items, hop.parts, hop.sent.numParts(), hop.row};
   launch("placeHopRows", kernels::placeHopRows, static_cast<unsigned>(places.count), kernels::PLACE_THREADS,
          kernels::PLACE_THREADS * sizeof(int32_t), rank.comm, place);
   const auto pack = [&](int64_t first, int64_t count, const int32_t* slotExpert, const int32_t* slotRow, const int32_t* weights,
@@ -209,7 +239,7 @@ void countLinks(Operation& operation, HandleState& handle) {
 void gatherCounts(Operation& operation, const HandleState& handle, const ArenaLayout& layout) {
   Group& group = operation.group();
   Network& network = *group.network;
-  const size_t row = static_cast<size_t>(kernels::numBuckets(handle.shape(0))) * sizeof(int32_t);
+  const size_t row = static_cast<size_t>(kernels::countWords(handle.shape(0))) * sizeof(int32_t);
   const size_t perNode = static_cast<size_t>(group.ranksPerNode());
   operation.phase("clear counts", [&](size_t, Rank& rank) {
     // An aborted gather leaves zeros: what is enqueued behind it still runs.
@@ -255,9 +285,9 @@ void sizeNetwork(Operation& operation, HandleState& handle, const ArenaLayout& l
     net.memory = rank.pool->take(place(nullptr));
     place(net.memory.data());
     for (const HopKind kind : HOPS) {
-      const std::vector<int64_t>& first = net.hop(kind).sent.first;
-      const std::vector<int32_t> narrow(first.begin(), first.end());
-      if (!narrow.empty()) rank.upload(net.hop(kind).firstRow, narrow.data(), narrow.size() * sizeof(int32_t));
+      if (!network.has(kind)) continue;
+      const std::vector<kernels::PartStart> starts = partStarts(net.hop(kind).sent, network.hop(kind, rank).count);
+      rank.upload(net.hop(kind).parts, starts.data(), starts.size() * sizeof(kernels::PartStart));
     }
   }
 }

@@ -26,8 +26,8 @@ describe("cudaBufferBytes by hand", () => {
 
   test("two nodes count their own buckets; a dispatch stages nothing; pull stages what is summed", () => {
     const many = { ...SHAPE, numExperts: 256, ranksPerNode: 2, rowBytes: 0 };
-    // B = 4 + 256 + 2 = 262: 512 + 4192 -> 4352 + 2096 -> 2304 + 1024 + 1024.
-    expect(cudaBufferBytes(many)).toEqual({ counts: 9216, staging: 0, stagingWeights: 0, total: 9216 });
+    // B = 4 + 256 + 2 = 262, W = 262 + 3 * 6 = 280: 512 + 4480 -> 4608 + 2096 -> 2304 + 1024 + 1024.
+    expect(cudaBufferBytes(many)).toEqual({ counts: 9472, staging: 0, stagingWeights: 0, total: 9472 });
     expect(cudaBufferBytes({ ...SHAPE, pulledRows: 10 }).staging).toBe(1024);
     expect(cudaBufferBytes({ ...SHAPE, pulledRows: 0 }).staging).toBe(0);
   });
