@@ -2,8 +2,8 @@
 // same routing for all ranks from a seed and brings its own. Prints one JSON object per step.
 // Usage: node failing.mjs '{"place":{...},"numRanks":4,"bundleDir":"...","steps":["dispatch","combine","cached","stop","die",{"dieInMs":50}]}'
 import { createCudaBackend } from "../../dist/backends/cuda/index.js";
+import { choices, countsOf, options, random, routingMapOf, say, settingsOf, takeSteps } from "./steps.mjs";
 
-const options = JSON.parse(process.argv[2]);
 const { place, numRanks, bundleDir, deadlineMs = 20_000, timeoutMs = 20_000 } = options;
 const {
   style = "fused",
@@ -14,15 +14,7 @@ const {
   form = "index",
   resident = false,
 } = options;
-const settings = {
-  numExperts,
-  expertAlignment: 4,
-  numWorstTokens: 0,
-  padMultiple: style === "fused" ? 1 : 8,
-  numPermutedTokens: null,
-  ...options.settings,
-};
-const say = (what) => process.stdout.write(`${JSON.stringify(what)}\n`);
+const settings = settingsOf(style, numExperts, options.settings);
 
 const backend = await createCudaBackend({ emulated: true, cluster: { place, timeoutMs, deadlineMs, bundleDir } });
 const group = await backend.createGroup({ numRanks });
@@ -32,22 +24,10 @@ let handle = null;
 let numTokens = [];
 let numRows = [];
 const elsewhere = options.elsewhere === true;
-for (const step of options.steps) {
-  try {
-    if (step === "stop") process.kill(process.pid, "SIGSTOP");
-    else if (step === "die") process.kill(process.pid, "SIGKILL");
-    else if (step.dieInMs) setTimeout(() => process.kill(process.pid, "SIGKILL"), step.dieInMs);
-    else if (step.stopInMs) setTimeout(() => process.kill(process.pid, "SIGSTOP"), step.stopInMs);
-    else if (step.sleepMs) await new Promise((resolve) => setTimeout(resolve, step.sleepMs));
-    else {
-      await { dispatch, cached, combine }[step]();
-      say({ done: step });
-    }
-  } catch (error) {
-    if (error.code === undefined) throw error;
-    say({ code: error.code, message: error.message });
-  }
-}
+await takeSteps(async (step) => {
+  await { dispatch, cached, combine }[step]();
+  say({ done: step });
+});
 await group.close();
 await backend.close();
 
@@ -57,11 +37,14 @@ function rows(count, columns = hidden) {
   return { dtype: "bf16", shape: [count, columns], data };
 }
 
-/** Of all ranks: rank 1 holds no tokens, the others different numbers of them. */
+/** Of all ranks; every token has a choice. */
 function routingOf() {
   const next = random(77);
-  const counts = Array.from({ length: numRanks }, (_, rank) => (rank === 1 ? 0 : tokens + rank));
-  const topkIdx = counts.map((count) => choices(count, next));
+  const counts = countsOf(numRanks, tokens);
+  const topkIdx = counts.map((count) => {
+    const { shape, data } = choices(count, topk, numExperts, next, 1);
+    return { dtype: "i32", shape, data: Int32Array.from(data, Number) };
+  });
   const topkWeights = topkIdx.map(({ data, shape }) => ({
     dtype: "fp32",
     shape,
@@ -70,28 +53,13 @@ function routingOf() {
   return { counts, topkIdx, topkWeights };
 }
 
-function choices(count, next) {
-  const data = new Int32Array(count * topk).fill(-1);
-  for (let token = 0; token < count; token++) {
-    const left = Array.from({ length: numExperts }, (_, expert) => expert);
-    for (let slot = 0; slot < topk; slot++) {
-      const [expert] = left.splice(Math.floor(next() * left.length), 1);
-      if (slot === 0 || next() > 0.15) data[token * topk + slot] = expert;
-    }
-  }
-  return { dtype: "i32", shape: [count, topk], data };
-}
-
-function multihot({ shape: [count], data }, weights) {
-  const routingMap = { dtype: "bool", shape: [count, numExperts], data: new Uint8Array(count * numExperts) };
+/** [tokens, numExperts]: the weight of each choice at its expert, 0 elsewhere. */
+function probsOf({ shape: [count], data }, weights) {
   const probs = { dtype: "fp32", shape: [count, numExperts], data: new Float32Array(count * numExperts) };
   data.forEach((expert, i) => {
-    if (expert < 0) return;
-    const at = Math.floor(i / topk) * numExperts + expert;
-    routingMap.data[at] = 1;
-    probs.data[at] = weights.data[i];
+    if (expert >= 0) probs.data[Math.floor(i / topk) * numExperts + expert] = weights.data[i];
   });
-  return { routingMap, probs };
+  return probs;
 }
 
 async function dispatch() {
@@ -100,11 +68,13 @@ async function dispatch() {
   const place = (values) =>
     resident ? Promise.all(values.map((value, i) => group.upload(group.localRanks[i], value))) : values;
   const [topkIdx, topkWeights] = [local(all.topkIdx), local(all.topkWeights)];
-  const hot = topkIdx.map((ids, i) => multihot(ids, topkWeights[i]));
   const routing =
     form === "index"
       ? { topkIdx: await place(topkIdx), topkWeights: await place(topkWeights) }
-      : { routingMap: await place(hot.map((one) => one.routingMap)), probs: await place(hot.map((one) => one.probs)) };
+      : {
+          routingMap: await place(topkIdx.map((ids) => routingMapOf(ids, numExperts))),
+          probs: await place(topkIdx.map((ids, i) => probsOf(ids, topkWeights[i]))),
+        };
   const x = await place(local(all.counts).map((count) => rows(count)));
   const result = await group.dispatch({ kind: style, x, scales: null, routing, settings });
   handle = result.handle;
@@ -128,14 +98,4 @@ async function bring() {
   const data = await handle.data();
   const { Handle } = await import("../../dist/core/handle/handle.js");
   return Handle.of(data);
-}
-
-function random(start) {
-  let state = Math.imul(start, 0x9e3779b1);
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), state | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
 }

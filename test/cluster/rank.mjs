@@ -3,11 +3,10 @@
 // Usage: node rank.mjs '{"place":{...},"numRanks":8,"steps":[{"style":"fused",...}, {"sleepMs":100}, {"dieInMs":50}, "stop", "die"]}'
 import { createCudaBackend } from "../../dist/backends/cuda/index.js";
 import { createOracleBackend } from "../../dist/core/oracle/index.js";
+import { choices, countsOf, options, random, routingMapOf, say, settingsOf, takeSteps } from "./steps.mjs";
 
-const options = JSON.parse(process.argv[2]);
 const { place, numRanks, secret, deadlineMs = 20_000, timeoutMs = 20_000, combinePath, devices } = options;
 const ranksPerNode = options.ranksPerNode ?? (numRanks / place.numProcesses) * (place.processesPerNode ?? 1);
-const say = (what) => process.stdout.write(`${JSON.stringify(what)}\n`);
 
 const cluster = { place, secret, timeoutMs, deadlineMs };
 const backend = await createCudaBackend({ emulated: true, combinePath, devices, cluster }).catch((error) => {
@@ -21,29 +20,17 @@ try {
   say({ met: group.localRanks });
   // Counts operations alone: the processes draw the same data whatever else they do.
   let sequence = 0;
-  for (const step of options.steps) {
-    try {
-      if (step === "stop") process.kill(process.pid, "SIGSTOP");
-      else if (step === "die") process.kill(process.pid, "SIGKILL");
-      else if (step.dieInMs) setTimeout(() => process.kill(process.pid, "SIGKILL"), step.dieInMs);
-      else if (step.stopInMs) setTimeout(() => process.kill(process.pid, "SIGSTOP"), step.stopInMs);
-      else if (step.sleepMs) await new Promise((resolve) => setTimeout(resolve, step.sleepMs));
-      else if (step.exchange !== undefined) say({ exchanged: await group.exchange("a value", step.exchange) });
+  await takeSteps(
+    async (step) => {
+      if (step.exchange !== undefined) say({ exchanged: await group.exchange("a value", step.exchange) });
       else if (step.buffer) (await group.allocateBuffer(step.buffer)).free();
       else say({ done: sequence, ...(await run({ seed: ++sequence, ...step })) });
-    } catch (error) {
-      if (error.code === undefined) throw error;
-      say({ code: error.code, message: error.message, waits: error.waits });
-      if (!["TIMEOUT", "BACKEND_FAILURE"].includes(error.code)) continue;
+    },
+    async ({ code }) => {
       // After a lost process the memory goes back soon after the call has failed.
-      let reserved = 1;
-      for (let turn = 0; turn < 50 && reserved > 0; turn++) {
-        await new Promise((resolve) => setTimeout(resolve, 10));
-        reserved = (await group.memory()).reduce((total, one) => total + one.reserved, 0);
-      }
-      say({ reserved });
-    }
-  }
+      if (["TIMEOUT", "BACKEND_FAILURE"].includes(code)) say({ reserved: await reservedBytes() });
+    },
+  );
   await group.close();
 } catch (error) {
   say({ code: error.code, message: error.message });
@@ -56,12 +43,20 @@ await alone.close();
 await backend.close().catch((error) => say({ closing: error.message }));
 say({ alive: true });
 
+/** The memory that the group still holds, once it holds none or half a second has passed. */
+async function reservedBytes() {
+  let reserved = 1;
+  for (let turn = 0; turn < 50 && reserved > 0; turn++) {
+    await new Promise((resolve) => setTimeout(resolve, 10));
+    reserved = (await group.memory()).reduce((total, one) => total + one.reserved, 0);
+  }
+  return reserved;
+}
+
 async function run(step) {
   const { style = "fused", tokens = 23, hidden = 24, numExperts = 16, topk = 4, dtype = "bf16", settings = {} } = step;
   const next = random(step.seed);
-  const all = Array.from({ length: numRanks }, (_, rank) => rank);
-  // Ranks hold different numbers of tokens; one holds none.
-  const counts = all.map((rank) => (rank === 1 ? 0 : tokens + rank));
+  const counts = countsOf(numRanks, tokens);
   const x = counts.map((rows) => rowsOf(dtype, rows, hidden, next));
   const scales = dtype === "fp8e4m3" ? counts.map((rows) => rowsOf("fp32", rows, 1, next)) : null;
   // Multihot: tokens of the last ranks choose fewer experts, so that processes differ in their largest number.
@@ -69,20 +64,13 @@ async function run(step) {
     choices(rows, step.multihot && rank >= numRanks / 2 ? topk - 2 : topk, numExperts, next),
   );
   const topkWeights = counts.map((rows) => rowsOf("fp32", rows, topk, next));
-  const routing = step.multihot ? multihotOf(topkIdx, numExperts, next) : { topkIdx, topkWeights };
+  const routing = step.multihot ? multihot(topkIdx, numExperts, next) : { topkIdx, topkWeights };
   const request = {
     kind: style,
     x,
     scales,
     routing,
-    settings: {
-      numExperts,
-      expertAlignment: 4,
-      numWorstTokens: 0,
-      padMultiple: style === "fused" ? 1 : 8,
-      numPermutedTokens: null,
-      ...settings,
-    },
+    settings: settingsOf(style, numExperts, settings),
   };
   const local = (values) => values && group.localRanks.map((rank) => values[rank]);
   const mine = (whole) => ({
@@ -175,16 +163,6 @@ function bytesOf({ data }) {
   return Buffer.from(data.buffer, data.byteOffset, data.byteLength);
 }
 
-function random(seed) {
-  let state = Math.imul(seed, 0x9e3779b1);
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), state | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
 /** Any bits: infinities and NaN too in the 16-bit and 8-bit dtypes. */
 function rowsOf(dtype, rows, columns, next) {
   const n = rows * columns;
@@ -198,25 +176,8 @@ function rowsOf(dtype, rows, columns, next) {
   return { dtype, shape: [rows, columns], data };
 }
 
-function choices(rows, topk, numExperts, next) {
-  const data = new BigInt64Array(rows * topk).fill(-1n);
-  for (let token = 0; token < rows; token++) {
-    const left = Array.from({ length: numExperts }, (_, expert) => expert);
-    for (let slot = 0; slot < topk; slot++) {
-      const [expert] = left.splice(Math.floor(next() * left.length), 1);
-      if (next() > 0.15) data[token * topk + slot] = BigInt(expert);
-    }
-  }
-  return { dtype: "i64", shape: [rows, topk], data };
-}
-
-function multihotOf(topkIdx, numExperts, next) {
-  const routingMap = topkIdx.map(({ shape: [rows, topk], data }) => {
-    const map = { dtype: "bool", shape: [rows, numExperts], data: new Uint8Array(rows * numExperts) };
-    data.forEach((expert, i) => {
-      if (expert >= 0n) map.data[Math.floor(i / topk) * numExperts + Number(expert)] = 1;
-    });
-    return map;
-  });
+/** With probs at experts that were not chosen, too: they must have no effect. */
+function multihot(topkIdx, numExperts, next) {
+  const routingMap = topkIdx.map((ids) => routingMapOf(ids, numExperts));
   return { routingMap, probs: routingMap.map(({ shape }) => rowsOf("fp32", ...shape, next)) };
 }
