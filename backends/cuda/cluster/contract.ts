@@ -13,13 +13,15 @@ export interface Disagreement {
   readonly values: readonly { readonly process: number; readonly value: string | number | undefined }[];
 }
 
-/** Fields whose values differ, in the order they are met. Empty when all agree. */
+/** Fields whose values differ, in the order they are met. Empty when all agree. Of different operations: that alone. */
 export function disagreements(signed: readonly Signed[]): Disagreement[] {
   const fields = new Set(signed.flatMap(({ contract }) => Object.keys(contract)));
-  return [...fields].flatMap((field) => {
+  const found = [...fields].flatMap((field) => {
     const values = signed.map(({ process, contract }) => ({ process, value: contract[field] }));
     return values.every(({ value }) => value === values[0].value) ? [] : [{ field, values }];
   });
+  const operation = found.find(({ field }) => field === "operation");
+  return operation === undefined ? found : [operation];
 }
 
 /** "hidden: 7168 on processes 0, 1; 4096 on process 2". Processes of equal value stand together. */
