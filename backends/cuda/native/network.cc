@@ -285,13 +285,12 @@ std::vector<fa2a_wait> Network::waits() {
 }
 
 std::string Network::table() {
-  std::string text;
-  for (const fa2a_wait& wait : waits()) {
-    text += format("; rank %d, %s: expects %lld bytes of rank %d, not received", wait.rank, wait.phase,
-                   static_cast<long long>(wait.expected_bytes), wait.src_rank);
-    if (text.size() > 600) return text + "; ...";
-  }
-  return text;
+  const std::vector<fa2a_wait> all = waits();
+  if (all.empty()) return "";
+  const fa2a_wait& first = all.front();
+  const std::string text = format("; rank %d, %s: expects %lld bytes of rank %d, not received", first.rank, first.phase,
+                                  static_cast<long long>(first.expected_bytes), first.src_rank);
+  return all.size() == 1 ? text : text + format(" (and %zu transfers more)", all.size() - 1);
 }
 
 void Network::useLinks(const std::shared_ptr<HandleState>& handle, size_t rowBytes, bool dispatched) {
