@@ -1,4 +1,4 @@
-/** A layer several times over: what it takes once memory is allocated and the processes are connected. */
+/** A layer several times over: what it takes once memory is allocated. */
 import { median } from "../bench/measure.ts";
 import type { Group } from "../core/backend.ts";
 import { executePrepared, type LayerRun, prepareLayer, type RunTimes } from "./execute.ts";

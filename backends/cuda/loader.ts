@@ -7,7 +7,7 @@ import { Unavailable } from "../../core/errors.ts";
 import type { NativeAddon } from "./native.ts";
 
 /** FA2A_ABI_VERSION of the header these types were written for. */
-export const ABI_VERSION = 3;
+export const ABI_VERSION = 4;
 
 /** A path of your own; final when it is set. */
 export const ADDON_VARIABLES = { cuda: "FUSED_A2A_CUDA_ADDON", emulated: "FUSED_A2A_EMULATED_ADDON" } as const;

@@ -310,6 +310,8 @@ export interface NativeAddon {
   /** Serves one group, whose processes hold `numLocalRanks` ranks each. */
   networkId(numRanks: number, ranksPerNode: number, numLocalRanks: number): Promise<Uint8Array>;
   groupNetwork(group: NativeGroup, local: number): Promise<NativeNetwork>;
+  /** A word between any two ranks whose rows will cross processes, by every process at once: the first one connects. */
+  groupConnect(group: NativeGroup): Promise<void>;
   /** What is outstanding; after a failure what was then. Answers while an operation waits, too. */
   groupWaits(group: NativeGroup): Promise<NativeWait[]>;
   /** Ends every wait for other processes; the group must then be closed. */

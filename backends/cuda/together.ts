@@ -63,8 +63,16 @@ export async function joinGroup(
     () => native(() => addon.groupCreate(given, settings)),
     (late) => void addon.groupClose(late).catch(() => {}),
   );
+  const group = made;
+  try {
+    await link.run(() => native(() => addon.groupConnect(group)));
+  } catch (error) {
+    link.close();
+    await native(() => addon.groupClose(group)).catch(() => {});
+    throw error;
+  }
   const bundles = cluster.bundleDir === undefined ? null : FailureBundles.of(cluster, meeting.payload);
-  return new CudaGroup(name, addon, made, given, link, bundles);
+  return new CudaGroup(name, addon, group, given, link, bundles);
 }
 
 /** Throws InvalidArgument unless the local ranks are this process's block, which the others count on. */

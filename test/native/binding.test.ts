@@ -48,6 +48,7 @@ const METHODS: Record<keyof Objects, Record<string, (value: never) => unknown>> 
     groupRelease: (group) => addon.groupRelease(group),
     groupMemory: (group) => addon.groupMemory(group, 0),
     groupNetwork: (group) => addon.groupNetwork(group, 0),
+    groupConnect: (group) => addon.groupConnect(group),
     groupAbort: (group) => addon.groupAbort(group),
     tensorCreate: (group) => addon.tensorCreate(group, 0, 2, 1, 1),
     eventRecord: (group) => addon.eventRecord(group),

@@ -25,6 +25,7 @@ Napi::Object exportAll(Napi::Env env, Napi::Object exports) {
   add("nccl", binding::nccl);
   add("networkId", binding::networkId);
   add("groupNetwork", binding::groupNetwork);
+  add("groupConnect", binding::groupConnect);
   add("groupWaits", binding::groupWaits);
   add("groupAbort", binding::groupAbort);
   add("tensorCreate", binding::tensorCreate);

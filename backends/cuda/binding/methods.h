@@ -28,6 +28,7 @@ Napi::Value groupMemory(const Napi::CallbackInfo& info);
 Napi::Value nccl(const Napi::CallbackInfo& info);
 Napi::Value networkId(const Napi::CallbackInfo& info);
 Napi::Value groupNetwork(const Napi::CallbackInfo& info);
+Napi::Value groupConnect(const Napi::CallbackInfo& info);
 Napi::Value groupWaits(const Napi::CallbackInfo& info);
 Napi::Value groupAbort(const Napi::CallbackInfo& info);
 

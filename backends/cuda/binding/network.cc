@@ -90,6 +90,10 @@ Napi::Value groupWaits(const Napi::CallbackInfo& info) {
       [](Napi::Env env, Call& call) { return listValue(env, call.waits, waitValue); });
 }
 
+// fa2a_code fa2a_group_connect(fa2a_group* group, fa2a_error* error)
+// groupConnect(group: NativeGroup): Promise<void>
+Napi::Value groupConnect(const Napi::CallbackInfo& info) { return callOn(info, fa2a_group_connect); }
+
 // fa2a_code fa2a_group_abort(fa2a_group* group, fa2a_error* error)
 // groupAbort(group: NativeGroup): Promise<void>
 Napi::Value groupAbort(const Napi::CallbackInfo& info) { return callOn(info, fa2a_group_abort); }

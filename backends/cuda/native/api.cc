@@ -117,6 +117,14 @@ fa2a_code fa2a_group_network(fa2a_group* group, int32_t local, fa2a_network_info
   });
 }
 
+fa2a_code fa2a_group_connect(fa2a_group* group, fa2a_error* error) {
+  return withGroup(group, error, [](Group& open) {
+    refuseCapture(open, "connect");
+    open.requireOpen();
+    connect(open);
+  });
+}
+
 fa2a_code fa2a_group_abort(fa2a_group* group, fa2a_error* error) {
   // Without the lock: the call that waits holds it.
   return guard(error, [&] {

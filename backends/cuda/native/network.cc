@@ -175,6 +175,32 @@ void Network::gather(Operation& operation, HopKind kind, size_t local, char* tab
   }
 }
 
+void connect(Group& group) {
+  if (group.network == nullptr) return;
+  Network& network = *group.network;
+  Operation operation(group, "connecting", {});
+  std::vector<Memory> words;
+  for (const HopKind kind : HOPS) {
+    for (size_t local = 0; network.has(kind) && local < group.numLocal(); local++) {
+      Rank& rank = *group.ranks[local];
+      OnDevice on(rank.device);
+      const auto places = static_cast<size_t>(network.hop(kind, rank).count);
+      constexpr size_t WORD = sizeof(int32_t);
+      const HopRows each({std::vector<int64_t>(places, 1)});
+      for (int i = 0; i < 2; i++) {
+        words.push_back(rank.pool->take(places * WORD));
+        check(cudaMemsetAsync(words.back().data(), 0, places * WORD, rank.comm), "cudaMemset", rank.rank);
+      }
+      char* sent = words[words.size() - 2].data();
+      network.gather(operation, kind, local, sent, WORD);
+      network.exchange(operation, kind, local, "connecting", -1, {sent, &each}, {words.back().data(), &each}, WORD);
+      network.arrive(kind, local, -1);
+      network.sent[local] = {};
+    }
+  }
+  operation.finish(nullptr);
+}
+
 void Network::exchange(Operation& operation, HopKind kind, size_t local, const char* phase, int part, const RowBuffer& from,
                        const RowBuffer& to, size_t rowBytes, int plane) {
   const std::lock_guard lock(mutex_);

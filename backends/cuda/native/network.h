@@ -114,8 +114,9 @@ class Network {
   void abort(const std::string& why);
   /** Begins the table of an operation. */
   void begin();
-  /** "rank 0 expects 12 bytes of rank 4": what has not arrived, or had not when the network was given up. */
+  /** The first of waits() in words, and how many more there are: part of one line. */
   std::string table();
+  /** What has not arrived, or had not when the network was given up. */
   std::vector<fa2a_wait> waits();
 
   /** Counts the rows that a handle's dispatches and combines write to other ranks of this process. */
@@ -172,6 +173,12 @@ class Network {
   std::mutex mutex_;
   std::string aborted_;
 };
+
+/**
+ * One word from every rank to every place it talks with: NCCL connects with the first bytes of a communicator (50 to 60 ms
+ * each on one H100), so no operation pays for that, and a closed path is named before there are rows to lose.
+ */
+void connect(Group& group);
 
 /** Bytes of fa2a_network_id for a group whose processes hold that many ranks. */
 int64_t networkIdBytes(int32_t numRanks, int32_t ranksPerNode, int32_t numLocal);

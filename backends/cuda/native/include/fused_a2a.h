@@ -38,7 +38,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a struct below changes its layout; fa2a_abi_version() tells what the library was built with. */
-#define FA2A_ABI_VERSION 3
+#define FA2A_ABI_VERSION 4
 
 /* ---- Errors: the codes and the grammar of core/errors.ts ---- */
 
@@ -246,6 +246,9 @@ typedef struct fa2a_wait {
   int64_t expected_bytes;
   int64_t received_bytes; /* known as a whole alone: 0 */
 } fa2a_wait;
+/* One word between any two ranks whose rows will cross processes, by every process at once: NCCL connects with the first
+ * bytes, which the first operation would wait for. A path that is closed is a failure here. Else nothing; it may be left out. */
+FA2A_API fa2a_code fa2a_group_connect(fa2a_group* group, fa2a_error* error);
 /* What is outstanding; after a failure: what was then. Up to `capacity`; *num_waits is how many there are. Of any thread. */
 FA2A_API fa2a_code fa2a_group_waits(fa2a_group* group, int32_t capacity, fa2a_wait* waits, int32_t* num_waits,
                                     fa2a_error* error);

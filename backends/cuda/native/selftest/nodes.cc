@@ -268,7 +268,10 @@ void checkNodes(int nodes, int perNode, int perProcess, int cases, Random& rando
   const Sizes sizes = {nodes * perNode, perNode, perProcess};
   const std::vector<uint8_t> id = makeId(sizes);
   std::vector<std::unique_ptr<Group>> groups(static_cast<size_t>(sizes.processes()));
-  onEveryProcess(sizes.processes(), [&](int process) { groups[static_cast<size_t>(process)] = makeGroup(sizes, process, id); });
+  onEveryProcess(sizes.processes(), [&](int process) {
+    groups[static_cast<size_t>(process)] = makeGroup(sizes, process, id);
+    FA2A_CALL(fa2a_group_connect, groups[static_cast<size_t>(process)]->get());
+  });
   std::vector<fa2a_network_info> before(static_cast<size_t>(sizes.ranks));
   for (int i = 0; i < cases; i++) {
     if (i == 1) checkBadId(sizes, groups, random);
