@@ -1,6 +1,6 @@
 /** Messages between the processes of a group: one JSON object per line over TCP, small and few; data never goes this way. */
 import type { Socket } from "node:net";
-import { BackendFailure } from "../../../core/errors.ts";
+import { BackendFailure, ContractMismatch, type FusedA2AError, Timeout, Unavailable } from "../../../core/errors.ts";
 
 /** Longest line of one who has not proved to belong here: a contract. */
 const MAX_LINE_BYTES = 1 << 20;
@@ -96,16 +96,32 @@ function parse(line: string): Message | null {
   }
 }
 
-/** The next message of a type, or an error that says who ended the wait and why. */
-export function nextMessage(channel: Channel, type: string): Promise<Message> {
+/** The next message of a type. Rejects with the other end's refusal, or with what `gone` makes of its leaving. */
+export function nextMessage(channel: Channel, type: string, gone: (why: string) => Error): Promise<Message> {
   return new Promise((resolve, reject) => {
-    channel.onClose = (why) => reject(new BackendFailure(`${channel.name} is gone: ${why}`));
+    channel.onClose = (why) => reject(gone(why));
     channel.onMessage = (message) => {
       if (message.type !== type && message.type !== "refused") return;
       // What comes right behind belongs to whoever listens next.
       channel.onMessage = null;
       if (message.type === type) resolve(message);
-      else reject(new BackendFailure(`${message.reason}`));
+      else reject(refusal(message));
     };
   });
+}
+
+/** Ends with the reason why: `nextMessage` at the other end rejects with an error of that code. */
+export function refuse(channel: Channel, code: string, reason: string): void {
+  channel.onMessage = null;
+  channel.end({ type: "refused", code, reason });
+}
+
+const REFUSALS: Readonly<Record<string, new (message: string) => FusedA2AError>> = {
+  CONTRACT_MISMATCH: ContractMismatch,
+  TIMEOUT: Timeout,
+  UNAVAILABLE: Unavailable,
+};
+
+function refusal({ code, reason }: Message): FusedA2AError {
+  return new (REFUSALS[`${code}`] ?? BackendFailure)(`${reason}`);
 }

@@ -4,10 +4,10 @@
  */
 import { createHmac, randomBytes, timingSafeEqual } from "node:crypto";
 import { connect, createServer, type Server } from "node:net";
-import { ContractMismatch, Timeout, Unavailable } from "../../../core/errors.ts";
+import { BackendFailure, ContractMismatch, FusedA2AError, Timeout, Unavailable } from "../../../core/errors.ts";
 import { type Contract, describeDisagreements, disagreements, nameProcesses, type Signed } from "./contract.ts";
 import type { ClusterPlace } from "./environment.ts";
-import { Channel, type Message, nextMessage } from "./messages.ts";
+import { Channel, type Message, nextMessage, refuse } from "./messages.ts";
 
 export const PROTOCOL = 1;
 const RETRY_MS = 100;
@@ -33,7 +33,8 @@ export interface Meeting {
 
 /**
  * Meets the other processes. Throws Timeout naming the missing processes (or that process 0 does not answer),
- * ContractMismatch naming process, field and both values on every process, Unavailable when the port cannot be had.
+ * ContractMismatch naming process, field and both values on every process, Unavailable when the port or the payload cannot
+ * be had, BackendFailure when process 0 is gone. When process 0 cannot go on, the others throw what it throws.
  */
 export function meet(options: RendezvousOptions): Promise<Meeting> {
   return options.place.processRank === 0 ? host(options) : join(options);
@@ -43,6 +44,8 @@ async function host(options: RendezvousOptions): Promise<Meeting> {
   const { place, contract, secret, timeoutMs } = options;
   const channels = new Map<number, Channel>();
   const signed: Signed[] = [{ process: 0, contract: identity(place, contract) }];
+  /** Whoever has called, members or not. */
+  const callers = new Set<Channel>();
   const server = createServer();
   await listen(server, options.bind ?? place.host, place.port);
   try {
@@ -55,10 +58,11 @@ async function host(options: RendezvousOptions): Promise<Meeting> {
       server.on("connection", (socket) => {
         const channel = new Channel(socket, `a process at ${socket.remoteAddress}`);
         const nonce = randomBytes(16).toString("hex");
-        channel.onClose = () => {};
+        callers.add(channel);
+        channel.onClose = () => callers.delete(channel);
         channel.onMessage = (message) => {
           const refusal = checkHello(message, place, channels, nonce, secret);
-          if (refusal !== null) return channel.end({ type: "refused", reason: refusal });
+          if (refusal !== null) return refuse(channel, "CONTRACT_MISMATCH", refusal);
           // Its first operation may come before this process is ready for it: it waits for who listens next.
           channel.onMessage = null;
           const process = Number(message.processRank);
@@ -69,7 +73,11 @@ async function host(options: RendezvousOptions): Promise<Meeting> {
           channel.onClose = (why) => {
             channels.delete(process);
             settle(() =>
-              reject(new Timeout(`rendezvous: process ${process} left before the group was complete: ${why}`)),
+              reject(
+                new Timeout(
+                  `rendezvous: process ${process} left before the group was complete: ${why}; look at its log, then start the group again`,
+                ),
+              ),
             );
           };
           if (channels.size === place.numProcesses - 1) settle(resolve);
@@ -84,10 +92,15 @@ async function host(options: RendezvousOptions): Promise<Meeting> {
         `rendezvous: processes disagree: ${describeDisagreements(found)}; start all of them with the same version and settings`,
       );
     const payload = await options.payload();
-    for (const channel of channels.values()) channel.send({ type: "welcome", payload });
+    for (const channel of channels.values()) {
+      callers.delete(channel);
+      channel.send({ type: "welcome", payload });
+    }
+    for (const stranger of callers) refuse(stranger, "CONTRACT_MISMATCH", "rendezvous: the group is complete");
     return { payload, channels };
   } catch (error) {
-    for (const channel of channels.values()) channel.end({ type: "refused", reason: (error as Error).message });
+    const code = error instanceof FusedA2AError ? error.code : "BACKEND_FAILURE";
+    for (const channel of callers) refuse(channel, code, (error as Error).message);
     throw error;
   } finally {
     server.close();
@@ -120,11 +133,11 @@ async function join(options: RendezvousOptions): Promise<Meeting> {
         proof: prove(secret, `${challenge.nonce}`, place.processRank),
         contract: identity(place, contract),
       });
-      const proof = await refusable(nextMessage(channel, "proof"));
+      const proof = await nextMessage(channel, "proof", hostGone);
       if (secret !== undefined && !sameProof(`${proof.proof}`, prove(secret, nonce, 0))) {
         throw new ContractMismatch("rendezvous: process 0 does not know the shared secret; check who listens there");
       }
-      const welcome = await refusable(nextMessage(channel, "welcome"));
+      const welcome = await nextMessage(channel, "welcome", hostGone);
       return { payload: `${welcome.payload}`, channels: new Map([[0, channel]]) };
     },
   ).catch((error) => {
@@ -159,12 +172,8 @@ function checkHello(
   return typeof message.contract === "object" && message.contract !== null ? null : "rendezvous: no contract came";
 }
 
-async function refusable(message: Promise<Message>): Promise<Message> {
-  try {
-    return await message;
-  } catch (error) {
-    throw new ContractMismatch((error as Error).message, { cause: error });
-  }
+function hostGone(why: string): BackendFailure {
+  return new BackendFailure(`rendezvous: process 0 is gone: ${why}; look at its log, then start the group again`);
 }
 
 function prove(secret: string | undefined, nonce: string, process: number): string {
@@ -233,7 +242,9 @@ async function challenged(
   try {
     const silent = () => new Timeout("it took the call and said nothing");
     const left = Math.max(1, deadline - performance.now());
-    const challenge = await withDeadline(left, silent, () => nextMessage(channel, "challenge"));
+    const challenge = await withDeadline(left, silent, () =>
+      nextMessage(channel, "challenge", (why) => new Error(why)),
+    );
     return { channel, challenge };
   } catch (error) {
     channel.end();
