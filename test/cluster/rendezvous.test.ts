@@ -60,6 +60,7 @@ const hello = (more: object) =>
 
 describe("strangers at the meeting point", () => {
   test.each([
+    ["as long as a proof in characters, longer in bytes", "é".repeat(64)],
     ["empty", ""],
     ["of another length", "00"],
     ["wrong", "0".repeat(64)],

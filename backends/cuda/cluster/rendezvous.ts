@@ -181,7 +181,8 @@ function prove(secret: string | undefined, nonce: string, process: number): stri
 }
 
 function sameProof(a: string, b: string): boolean {
-  return a.length === b.length && timingSafeEqual(Buffer.from(a), Buffer.from(b));
+  const [given, known] = [Buffer.from(a), Buffer.from(b)];
+  return given.length === known.length && timingSafeEqual(given, known);
 }
 
 function missing(place: ClusterPlace, channels: ReadonlyMap<number, Channel>, timeoutMs: number): Timeout {
