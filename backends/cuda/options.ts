@@ -15,7 +15,7 @@ export interface CudaOptions {
   readonly combinePath?: "push" | "pull";
   /** Times every phase of operations that are waited for; default true. */
   readonly recordTimings?: boolean;
-  /** Longest wait of a call, in milliseconds; default 60 000, -1 = none. */
+  /** Longest wait of a call, in milliseconds; default 60 000, -1 = none. Over several processes `cluster.deadlineMs` holds. */
   readonly deadlineMs?: number;
   readonly numSms?: number;
   readonly numSmsDispatch?: number;
@@ -23,7 +23,7 @@ export interface CudaOptions {
   readonly numSmsPreprocessing?: number;
   readonly numBlocksPermute?: number;
   readonly numBlocksUnpermute?: number;
-  /** This process is one of several that make up each group; it drives the ranks of one node. */
+  /** This process is one of several that make up each group: it drives the ranks of a node, or one of them. */
   readonly cluster?: ClusterOptions;
   /** How the emulation schedules, for tests; the process's, taken by groups created afterwards. */
   readonly emulation?: NativeEmulation;
@@ -87,9 +87,16 @@ export function checkCudaOptions(options: CudaOptions): void {
   for (const device of typeof devices === "object" ? devices : []) {
     if (!Number.isSafeInteger(device) || device < 0) throw impossible("devices", "numbers of devices", device);
   }
-  const { deadlineMs } = options;
+  const { deadlineMs, cluster } = options;
   if (deadlineMs !== undefined && (!Number.isSafeInteger(deadlineMs) || deadlineMs < -1)) {
     throw impossible("deadlineMs", "milliseconds, or -1 for none", deadlineMs);
+  }
+  // There is always an end to waiting for another process: it may never come.
+  for (const name of ["timeoutMs", "deadlineMs"] as const) {
+    const value = cluster?.[name];
+    if (value !== undefined && (!Number.isSafeInteger(value) || value < 1)) {
+      throw impossible(`cluster.${name}`, "milliseconds, at least 1", value);
+    }
   }
 }
 

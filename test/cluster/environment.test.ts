@@ -112,6 +112,10 @@ describe("the place of a process, from its launcher's variables", () => {
     const place = placeByHand(2, 1, "a:1", 4, 3);
     expect(place).toMatchObject({ numProcesses: 8, processRank: 7, processesPerNode: 4, localProcess: 3 });
     expect(() => placeByHand(2, 1, "a:1", 4, 4)).toThrow(/local-process: expected 0\.\.3, received 4/);
+    expect(() => placeByHand(2, -1, "a:1")).toThrow(/node-rank: expected 0\.\.1, received -1/);
+    expect(() => placeByHand(2, 0.5, "a:1")).toThrow(/node-rank: expected 0\.\.1, received 0\.5/);
+    expect(() => placeByHand(2.5, 1, "a:1")).toThrow(/nodes: expected at least 1, received 2\.5/);
+    expect(() => placeByHand(2, 1, "a:1", 0, 0)).toThrow(/processes-per-node: expected at least 1, received 0/);
   });
 
   test("ranks: blocks; processes that share a host hold one each", () => {

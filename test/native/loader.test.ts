@@ -2,7 +2,7 @@ import { existsSync, mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, test, vi } from "vitest";
-import { createCudaBackend, describeCuda } from "../../backends/cuda/index.ts";
+import { createCudaBackend, describeCuda, placeByHand } from "../../backends/cuda/index.ts";
 import { findAddon, loadAddon, packageFolder } from "../../backends/cuda/loader.ts";
 import { InvalidArgument, Unavailable } from "../../core/errors.ts";
 import { built, why } from "./open.ts";
@@ -78,11 +78,14 @@ describe("the cuda backend here", () => {
   });
 
   test("impossible options are refused by name", async () => {
+    const place = placeByHand(2, 0, "127.0.0.1:1");
     const options = [
       [{ devices: 0 }, "devices: expected at least 1, received 0"],
       [{ devices: [0, -1] }, "devices: expected numbers of devices, received -1"],
       [{ numSms: 0.5 }, "numSms: expected at least 1, received 0.5"],
       [{ deadlineMs: -2 }, "deadlineMs: expected milliseconds, or -1 for none, received -2"],
+      [{ cluster: { place, deadlineMs: -1 } }, "cluster.deadlineMs: expected milliseconds, at least 1, received -1"],
+      [{ cluster: { place, timeoutMs: 0.5 } }, "cluster.timeoutMs: expected milliseconds, at least 1, received 0.5"],
     ] as const;
     for (const [option, message] of options) {
       const failed = createCudaBackend({ emulated: true, ...option });

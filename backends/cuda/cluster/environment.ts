@@ -65,7 +65,8 @@ function meetingPoint(env: Environment, launcher: Launcher): { host: string; por
 
 /**
  * A place given by hand: `--nodes 2 --node-rank 0 --rendezvous HOST:PORT`, and with several processes on each host (one
- * per rank) `--processes-per-node 4 --local-process 1`.
+ * per rank) `--processes-per-node 4 --local-process 1`. Throws InvalidArgument
+ * naming the flag.
  */
 export function placeByHand(
   nodes: number,
@@ -74,6 +75,8 @@ export function placeByHand(
   processesPerNode = 1,
   localProcess = 0,
 ): ClusterPlace {
+  checkCount("nodes", nodes);
+  checkCount("processes-per-node", processesPerNode);
   checkRank("node-rank", nodeRank, nodes);
   checkRank("local-process", localProcess, processesPerNode);
   return {
@@ -106,8 +109,13 @@ function checkPort(name: string, port: number): number {
   throw new InvalidArgument({ name, expected: "a port, 1..65535", received: `${port}`, remedy: "choose a free port" });
 }
 
+function checkCount(name: string, count: number): void {
+  if (Number.isSafeInteger(count) && count >= 1) return;
+  throw new InvalidArgument({ name, expected: "at least 1", received: `${count}`, remedy: "pass how many there are" });
+}
+
 function checkRank(name: string, rank: number, size: number): void {
-  if (rank < size) return;
+  if (Number.isSafeInteger(rank) && rank >= 0 && rank < size) return;
   throw new InvalidArgument({
     name,
     expected: `0..${size - 1}`,
