@@ -15,7 +15,7 @@ import type { NativeFailure } from "./native.ts";
 const CLASSES = [BackendFailure, InvalidArgument, Unavailable, OutOfMemory, BackendFailure, ContractMismatch, Timeout];
 
 /** The class for what the addon rejected or threw; anything else is passed on as it is. */
-export function fromNative(error: unknown): unknown {
+function fromNative(error: unknown): unknown {
   const failure = (error as { native?: NativeFailure } | null)?.native;
   if (!(error instanceof Error) || failure === undefined) return error;
   const problem = problemOf(failure);
@@ -25,12 +25,6 @@ export function fromNative(error: unknown): unknown {
   }
   const Class = CLASSES[failure.code] ?? BackendFailure;
   return new Class(problem, { cause: error });
-}
-
-/** False when the error says that the group cannot be used any more. */
-export function leavesGroupUsable(error: unknown): boolean {
-  const failure = (error as { native?: NativeFailure } | null)?.native;
-  return failure === undefined || failure.groupUsable;
 }
 
 /** Calls the addon; what it rejects or throws becomes an error of core. */

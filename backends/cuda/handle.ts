@@ -24,7 +24,7 @@ export class CudaHandle {
   }
 }
 
-export function metaToNative(meta: HandleMeta): NativeHandleMeta {
+function metaToNative(meta: HandleMeta): NativeHandleMeta {
   return {
     kind: meta.kind === "fused" ? 0 : 1,
     numRanks: meta.numRanks,
@@ -38,7 +38,7 @@ export function metaToNative(meta: HandleMeta): NativeHandleMeta {
   };
 }
 
-export function metaFromNative(meta: NativeHandleMeta, localRanks: readonly number[]): HandleMeta {
+function metaFromNative(meta: NativeHandleMeta, localRanks: readonly number[]): HandleMeta {
   return {
     kind: meta.kind === 0 ? "fused" : "hybrid-ep",
     numRanks: meta.numRanks,

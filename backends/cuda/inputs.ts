@@ -53,7 +53,7 @@ export function standInRouting(routing: Extract<RoutingInput, { topkIdx: unknown
   return { topkIdx: standIns(routing.topkIdx), topkWeights: routing.topkWeights && standIns(routing.topkWeights) };
 }
 
-export function nativeArray(value: AnyTensor): NativeArray {
+function nativeArray(value: AnyTensor): NativeArray {
   if (value instanceof CudaTensor) return { tensor: value.ref };
   const { data, dtype, shape } = value as Tensor;
   return { data, dtype: dtypeIndex(dtype), ...matrixOf(shape) };

@@ -1,5 +1,5 @@
 /** Tensors in the memory of one rank's device (core/tensor.ts's DeviceTensor, and what only CUDA has). */
-import { DTYPES, type DType, elementBytes } from "../../core/dtype/dtype.ts";
+import { DTYPES, type DType } from "../../core/dtype/dtype.ts";
 import { InvalidArgument } from "../../core/errors.ts";
 import { type DeviceTensor, expectTensor, numElements, type Tensor, tensor } from "../../core/tensor.ts";
 import { native } from "./errors.ts";
@@ -108,8 +108,4 @@ export function matrixOf(shape: readonly number[]): { rows: number; columns: num
 
 export function dtypeIndex(dtype: DType): number {
   return DTYPES.indexOf(dtype);
-}
-
-export function tensorBytes(value: { readonly dtype: DType; readonly shape: readonly number[] }): number {
-  return numElements(value.shape) * elementBytes(value.dtype);
 }

@@ -9,10 +9,10 @@ import { type Contract, describeDisagreements, disagreements, nameProcesses, typ
 import type { ClusterPlace } from "./environment.ts";
 import { Channel, type Message, nextMessage, refuse } from "./messages.ts";
 
-export const PROTOCOL = 1;
+const PROTOCOL = 1;
 const RETRY_MS = 100;
 
-export interface RendezvousOptions {
+interface RendezvousOptions {
   readonly place: ClusterPlace;
   /** What every process must have the same: versions, sizes, settings. */
   readonly contract: Contract;
