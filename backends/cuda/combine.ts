@@ -58,6 +58,7 @@ export async function prepareCombine(
   });
   const numTokens = data.ranks.map((rank) => rank.numTokens);
   checkOut(self, request.out, x[0].dtype, numTokens, x[0].shape[1]);
+  const into = request.into === undefined ? null : intoOf(owner, request.into);
   const handle = await bringHandle(context, request.handle);
   const calledUs = nowUs();
   const native = {
@@ -68,7 +69,7 @@ export async function prepareCombine(
     probs: probs && nativeArrays(probs),
     bias0: bias[0] ? nativeArrays(bias[0]) : null,
     bias1: bias[1] ? nativeArrays(bias[1]) : null,
-    into: request.into === undefined ? null : intoOf(owner, request.into),
+    into,
   };
   const contract = {
     ...combineContract(request, x, topkWeights, probs),

@@ -66,6 +66,7 @@ export async function prepareDispatch(
     routing: routing?.checked,
     handle: request.handle && checkedHandle(context, request.handle),
   });
+  const into = request.into === undefined ? null : intoOf(context, request.into);
   const handle = request.handle && (await bringHandle(context, request.handle));
   const arrays = await routing?.arrays();
   const calledUs = nowUs();
@@ -82,7 +83,7 @@ export async function prepareDispatch(
     numWorstTokens: settings?.numWorstTokens ?? 0,
     padMultiple: settings?.padMultiple ?? 1,
     numPermutedTokens: settings?.numPermutedTokens ?? -1,
-    into: request.into === undefined ? null : intoOf(context, request.into),
+    into,
   };
   const contract = {
     ...dispatchContract(request, x, scales, native, arrays?.topk ?? 0),

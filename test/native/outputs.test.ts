@@ -41,6 +41,26 @@ describe.skipIf(!built)(`outputs${why}`, () => {
       await expectSame("x", (await group.dispatch(requestOf(data))).x, want.x);
     }));
 
+  test("a refused `into` leaves no memory behind, also where the routing was multihot on the devices", () =>
+    withGroup({ devices: 2 }, 2, async (group) => {
+      const settings = {
+        numExperts: 2,
+        expertAlignment: 1,
+        numWorstTokens: 0,
+        padMultiple: 1,
+        numPermutedTokens: null,
+      };
+      const map = tensor("bool", [2, 2], Uint8Array.of(1, 0, 0, 1));
+      const routing = { routingMap: await uploadAll(group, [map, map]), probs: null };
+      const x = await uploadAll(group, [tensor("fp32", [2, 4]), tensor("fp32", [2, 4])]);
+      const request = { kind: "hybrid-ep", x, scales: null, routing, settings } as const;
+      const elsewhere = await group.dispatch({ ...request, x: [tensor("fp32", [2, 4]), tensor("fp32", [2, 4])] });
+      const used = async () => (await group.memory()).map(({ pool, poolFree }) => pool - poolFree);
+      const before = await used();
+      await expect(group.dispatch({ ...request, into: elsewhere })).rejects.toThrow(/into: expected an earlier result/);
+      expect(await used()).toEqual(before);
+    }));
+
   test("consume gets every row once, in order within a rank; nothing is returned", () =>
     withGroup({ devices: 2 }, 4, async (group) => {
       const data = dataOf({ dtype: "fp8e4m3", hidden: 200 });
