@@ -7,13 +7,13 @@ import {
   bringHandle,
   type Context,
   checkedHandle,
-  deliver,
+  enqueued,
   localiseHandle,
   type Prepared,
   settingsContract,
   together,
 } from "./context.ts";
-import { deviceEvent, hostEvent, nativeStream, phasesOf } from "./event.ts";
+import { nativeStream } from "./event.ts";
 import { isResident, localise, nativeArrays, refsOf, standIns } from "./inputs.ts";
 import type { NativeCombineInto } from "./native.ts";
 import { Delivery } from "./outputs.ts";
@@ -75,25 +75,16 @@ export async function prepareCombine(
     ...combineContract(request, x, topkWeights, probs),
     ...(context.link === null ? {} : { handle: context.link.origin(handle) }),
   };
-  const { made, waits, startUs } = await together(context, contract, calledUs, () => addon.combine(group, native));
+  const called = await together(context, contract, calledUs, () => addon.combine(group, native));
+  const { made } = called;
   const resident = x.some((value) => isResident(owner, value));
   const delivery = new Delivery(owner, resident, made.event, request);
   const outputs = {
     x: delivery.rows("x", made.x),
     topkWeights: made.topkWeights && delivery.put(made.topkWeights),
     probs: made.probs && delivery.put(made.probs),
-    phases: [
-      ...waits,
-      ...(context.recordTimings && !stream.asyncFinish ? await phasesOf(addon, made.event, startUs) : []),
-    ],
   };
-  return {
-    work: () => deliver(context, delivery),
-    result: (done) => ({
-      ...outputs,
-      event: delivery.touchesHost ? hostEvent(addon, made.event, done) : deviceEvent(addon, made.event),
-    }),
-  };
+  return enqueued(context, request, called, outputs, delivery);
 }
 
 /** What every process must have the same in a combine. Biases may be given here and not there. */

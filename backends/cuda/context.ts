@@ -1,13 +1,15 @@
-import type { Group, Phase } from "../../core/backend.ts";
+import type { Group, Phase, StreamOptions } from "../../core/backend.ts";
 import { nowUs } from "../../core/clock.ts";
 import { InvalidArgument } from "../../core/errors.ts";
+import type { EventOverlap } from "../../core/event.ts";
 import { checkHandleData } from "../../core/handle/check.ts";
 import type { Handle, HandleMeta } from "../../core/handle/handle.ts";
 import type { Contract } from "./cluster/index.ts";
 import { native } from "./errors.ts";
+import { deviceEvent, hostEvent, phasesOf } from "./event.ts";
 import { CudaHandle, sizesOnly, uploadHandle } from "./handle.ts";
 import type { ClusterLink } from "./link.ts";
-import type { NativeGroup } from "./native.ts";
+import type { NativeEvent, NativeGroup } from "./native.ts";
 import type { Delivery } from "./outputs.ts";
 import type { TensorOwner } from "./tensor.ts";
 
@@ -23,9 +25,16 @@ export interface Context {
   readonly uploaded: WeakMap<Handle, CudaHandle>;
 }
 
+/** A call of the library that was made: what came of it, the wait for the other processes, and when it began. */
+export interface Called<T> {
+  readonly made: T;
+  readonly waits: readonly Phase[];
+  readonly startUs: number;
+}
+
 /**
- * Calls the library once the other processes, if there are any, are about to do the same. Returns what the call returned,
- * the wait for them, and when the call began. `step`: a part of the present call, which agrees once more.
+ * Calls the library once the other processes, if there are any, are about to do the same. `step`: a part of the present
+ * call, which agrees once more.
  */
 export async function together<T>(
   { link }: Context,
@@ -33,22 +42,38 @@ export async function together<T>(
   calledUs: number,
   call: () => Promise<T>,
   step = false,
-): Promise<{ made: T; waits: Phase[]; startUs: number }> {
+): Promise<Called<T>> {
   if (link === null) return { made: await call(), waits: [], startUs: calledUs };
   const waits = await link.agree(contract, calledUs, step);
   const startUs = nowUs();
   return { made: await link.run(() => native(call)), waits, startUs };
 }
 
-/** Brings outputs to the host, which may wait for other processes as well. */
-export function deliver({ link }: Context, delivery: Delivery): Promise<void> {
-  return link === null ? delivery.run() : link.run(() => native(() => delivery.run()));
-}
-
 /** What one operation has enqueued: `work` brings outputs to the host, `result` makes the caller's value. */
 export interface Prepared<T> {
   readonly work: () => Promise<void>;
   readonly result: (done: Promise<void>) => T;
+}
+
+/** A dispatch or combine that the devices have got: its outputs, its phases, and the event that says when all is there. */
+export async function enqueued<O extends object>(
+  { owner: { addon }, link, recordTimings }: Context,
+  { asyncFinish }: StreamOptions,
+  { made: { event }, waits, startUs }: Called<{ readonly event: NativeEvent }>,
+  outputs: O,
+  delivery: Delivery,
+): Promise<Prepared<O & { readonly phases: readonly Phase[]; readonly event: EventOverlap }>> {
+  const isTimed = recordTimings && asyncFinish !== true;
+  const phases = [...waits, ...(isTimed ? await phasesOf(addon, event, startUs) : [])];
+  return {
+    // Bringing outputs to the host may wait for other processes as well.
+    work: () => (link === null ? delivery.run() : link.run(() => native(() => delivery.run()))),
+    result: (done) => ({
+      ...outputs,
+      phases,
+      event: delivery.touchesHost ? hostEvent(addon, event, done) : deviceEvent(addon, event),
+    }),
+  };
 }
 
 function ownHandle(context: Context, handle: Handle): CudaHandle | null {

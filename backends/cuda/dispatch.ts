@@ -8,14 +8,14 @@ import {
   bringHandle,
   type Context,
   checkedHandle,
-  deliver,
+  enqueued,
   localiseHandle,
   type Prepared,
   requireOwnHandle,
   settingsContract,
   together,
 } from "./context.ts";
-import { deviceEvent, hostEvent, nativeStream, phasesOf } from "./event.ts";
+import { nativeStream } from "./event.ts";
 import { type CudaHandle, makeHandle, type RankSizes } from "./handle.ts";
 import { isResident, localise, localiseRouting, nativeArrays, refsOf, standIns } from "./inputs.ts";
 import type { NativeDispatchInto, NativeDispatchRequest, NativeHandle } from "./native.ts";
@@ -89,9 +89,10 @@ export async function prepareDispatch(
     ...dispatchContract(request, x, scales, native, arrays?.topk ?? 0),
     ...(handle === undefined || context.link === null ? {} : { handle: context.link.origin(handle) }),
   };
-  const { made, waits, startUs } = await together(context, contract, calledUs, () =>
-    addon.dispatch(group, native),
-  ).finally(() => arrays?.free());
+  const called = await together(context, contract, calledUs, () => addon.dispatch(group, native)).finally(() =>
+    arrays?.free(),
+  );
+  const { made } = called;
   const numRows = made.x.map(({ rows }) => rows);
   try {
     checkOut(self, request.out, x[0].dtype, numRows, x[0].shape[1]);
@@ -109,18 +110,8 @@ export async function prepareDispatch(
     topkWeights: made.topkWeights && delivery.put(made.topkWeights),
     probs: made.probs && delivery.put(made.probs, true),
     handle: request.handle ?? newHandle(context, made.handle, sizes),
-    phases: [
-      ...waits,
-      ...(context.recordTimings && !stream.asyncFinish ? await phasesOf(addon, made.event, startUs) : []),
-    ],
   };
-  return {
-    work: () => deliver(context, delivery),
-    result: (done) => ({
-      ...outputs,
-      event: delivery.touchesHost ? hostEvent(addon, made.event, done) : deviceEvent(addon, made.event),
-    }),
-  };
+  return enqueued(context, request, called, outputs, delivery);
 }
 
 /** What every process must have the same in a dispatch. */

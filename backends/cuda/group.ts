@@ -30,7 +30,7 @@ import { prepareRouting } from "./routing.ts";
 import { CudaTensor, dtypeIndex, matrixOf, type TensorOwner } from "./tensor.ts";
 import { Turns } from "./turns.ts";
 
-/** Everything an operation of the library needs the group for, in the order of the calls. */
+/** The ranks of this process: operations run one after the other, in the order of the calls (turns.ts). */
 export class CudaGroup implements Group {
   readonly backend: "cuda" | "cuda-emulated";
   readonly numRanks: number;
