@@ -4,10 +4,10 @@ import { Unavailable } from "../../core/errors.ts";
 import { checkGroupOptions } from "../../core/functions/validate.ts";
 import { native } from "./errors.ts";
 import { CudaGroup } from "./group.ts";
+import { joinGroup } from "./join.ts";
 import { loadAddon } from "./loader.ts";
 import type { NativeAddon, NativeEmulation } from "./native.ts";
 import { type CudaOptions, checkCudaOptions, nativeGroupOptions } from "./options.ts";
-import { joinGroup } from "./together.ts";
 
 export { type ClusterPlace, placeByHand, placeFromEnvironment } from "./cluster/index.ts";
 export type { CudaCombineRequest } from "./combine.ts";
