@@ -8,7 +8,8 @@ import { encodeBundle } from "../../core/bundle/format.ts";
 import { readBundle } from "../../core/bundle/read.ts";
 import { writeSafetensors } from "../../core/io/safetensors/index.ts";
 import { fusedA2A, scratch } from "../cli/run.ts";
-import { freePort, type Line, runRanks } from "./run.ts";
+import { freePort } from "../conformance/split/port.ts";
+import { type Line, runRanks } from "./run.ts";
 import { startCommand } from "./start.ts";
 
 const here = (path: string) => existsSync(new URL(`../../${path}`, import.meta.url));

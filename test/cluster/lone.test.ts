@@ -1,6 +1,7 @@
 /** One process per rank: rows of the node travel between processes too. */
 import { describe, expect, test } from "vitest";
-import { freePort, runRanks } from "./run.ts";
+import { freePort } from "../conformance/split/port.ts";
+import { runRanks } from "./run.ts";
 import { built, startCommand, whyNotBuilt } from "./start.ts";
 
 const LIMIT = 60_000;

@@ -2,6 +2,7 @@ import { spawn } from "node:child_process";
 import { createServer } from "node:net";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
+import { freePort } from "../conformance/split/port.ts";
 
 /** What a process printed: it met, it agreed, or an error with its code and message. */
 interface Event {
@@ -13,14 +14,6 @@ interface Event {
 }
 
 const MEMBER = fileURLToPath(new URL("member.mjs", import.meta.url));
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
 
 /** Real processes on this machine, each with its own options; `absent` ones are never started. */
 async function launch(members: (object | "absent")[], at?: number): Promise<Event[][]> {

@@ -1,8 +1,8 @@
 /** Real processes on this machine that make up one group. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { createServer } from "node:net";
 import { fileURLToPath } from "node:url";
 import type { Wait } from "../../core/errors.ts";
+import { freePort } from "../conformance/split/port.ts";
 
 /** What rank.mjs prints, a field per kind of step. */
 export interface Line {
@@ -23,22 +23,6 @@ export interface Line {
 }
 
 const RANK = fileURLToPath(new URL("rank.mjs", import.meta.url));
-
-/** Below the ports that connections get by themselves: one of those may be taken again before process 0 listens. */
-const PORTS = { first: 12_000, count: 20_000 };
-
-export async function freePort(): Promise<number> {
-  for (;;) {
-    const port = PORTS.first + Math.floor(Math.random() * PORTS.count);
-    const server = createServer();
-    const free = await new Promise<boolean>((resolve) => {
-      server.once("error", () => resolve(false));
-      server.listen(port, "127.0.0.1", () => resolve(true));
-    });
-    await new Promise((resolve) => server.close(resolve));
-    if (free) return port;
-  }
-}
 
 /**
  * Runs one process per entry, each with its steps; `env` of its options goes into its environment. Processes that stop

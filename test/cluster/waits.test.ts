@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { openFile } from "../../cli/files.ts";
 import { openTrace } from "../../core/trace/read.ts";
-import { freePort } from "./run.ts";
+import { freePort } from "../conformance/split/port.ts";
 import { built, startCommand, whyNotBuilt } from "./start.ts";
 
 const LIMIT = 60_000;
