@@ -12,18 +12,16 @@ import type { RowDType } from "../../core/dtype/dtype.ts";
 import { BackendFailure, ContractMismatch, type FusedA2AError, Timeout } from "../../core/errors.ts";
 import { checkRouting } from "../../core/functions/validate.ts";
 import { encodeHandle } from "../../core/handle/encode.ts";
-import type { Handle, HandleData, HandleKind } from "../../core/handle/handle.ts";
+import type { Handle, HandleKind } from "../../core/handle/handle.ts";
 import type { ByteSink } from "../../core/io/bytes.ts";
 import { writeSafetensors } from "../../core/io/safetensors/index.ts";
-import { type AnyTensor, isHostTensor, type Tensor, tensor, toHost } from "../../core/tensor.ts";
+import { type AnyTensor, tensor } from "../../core/tensor.ts";
 import type { ClusterPlace } from "./cluster/index.ts";
 import type { Context, Prepared } from "./context.ts";
 import { native } from "./errors.ts";
-import { CudaHandle, downloadHandle } from "./handle.ts";
-import { isResident } from "./inputs.ts";
 import { packageFolder } from "./loader.ts";
 import type { BundleNotes, ClusterOptions } from "./options.ts";
-import type { TensorOwner } from "./tensor.ts";
+import { rescueHandle, rescueRouting } from "./rescue.ts";
 
 /** An operation, as far as a bundle tells of it. */
 export interface Failing {
@@ -36,9 +34,6 @@ export interface Failing {
   /** Combines and cached dispatches. */
   readonly handle?: Handle;
 }
-
-/** Longest wait for a device that may never answer again. */
-const DOWNLOAD_MS = 10_000;
 
 export class FailureBundles {
   readonly #dir: string;
@@ -107,7 +102,7 @@ export class FailureBundles {
     };
     const notes = (await attempt("notes", this.#notes)) ?? {};
     const numExperts = handle?.meta.numExperts ?? failing.settings?.numExperts ?? self.numRanks;
-    const data = handle === undefined ? null : await attempt("handle", () => handleData(context.owner, handle));
+    const data = handle === undefined ? null : await attempt("handle", () => rescueHandle(context.owner, handle));
     const routing = await attempt("routing", () => this.#routing(context, failing, notes, numExperts));
     const widths = [...(routing?.values() ?? [])].map(({ topkIdx }) => topkIdx.shape[1]);
     const settings = handle?.meta ?? failing.settings;
@@ -155,7 +150,7 @@ export class FailureBundles {
     }
     const all = Array.from({ length: self.numRanks }, (_, rank) => rank);
     const localRanks = notes.routing === undefined ? self.localRanks : all;
-    const host = await within(() => hostRouting(owner, known));
+    const host = await rescueRouting(owner, known);
     const { numRanks, ranksPerNode } = self;
     const { routings } = await checkRouting({ numRanks, ranksPerNode, localRanks }, host, numExperts);
     return new Map(
@@ -200,46 +195,6 @@ export async function keepFailure<T extends object>(
 
 function isFailure(error: unknown): error is FusedA2AError {
   return error instanceof Timeout || error instanceof BackendFailure || error instanceof ContractMismatch;
-}
-
-/** In the turn of the operation that failed: nothing here may take another. */
-async function handleData(owner: TensorOwner, handle: Handle): Promise<HandleData> {
-  const { native: own, meta } = handle;
-  if (handle.isOnHost || !(own instanceof CudaHandle) || own.owner !== owner) return within(() => handle.data());
-  return within(() => native(() => downloadHandle(owner, own.ref, meta)));
-}
-
-async function hostRouting(owner: TensorOwner, routing: RoutingInput): Promise<RoutingInput> {
-  const bring = (values: readonly AnyTensor[]) => Promise.all(values.map((value) => download(owner, value)));
-  if ("topkIdx" in routing) {
-    return {
-      topkIdx: await bring(routing.topkIdx),
-      topkWeights: routing.topkWeights && (await bring(routing.topkWeights)),
-    };
-  }
-  return { routingMap: await bring(routing.routingMap), probs: routing.probs && (await bring(routing.probs)) };
-}
-
-async function download(owner: TensorOwner, value: AnyTensor): Promise<Tensor> {
-  if (isHostTensor(value) || !isResident(owner, value)) return toHost(value);
-  if (value.isFreed) throw new BackendFailure("it was on a device and has been freed since");
-  const host = tensor(value.dtype, value.shape);
-  const copy = { tensor: value.ref, offset: 0, bytes: value.bytes, data: host.data };
-  await native(() => owner.addon.tensorsRead([copy]));
-  return host;
-}
-
-async function within<T>(work: () => Promise<T>): Promise<T> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<never>((_, reject) => {
-    const reason = () => reject(new Timeout(`the device did not answer within ${DOWNLOAD_MS} ms`));
-    timer = setTimeout(reason, DOWNLOAD_MS);
-  });
-  try {
-    return await Promise.race([work(), late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 /** A file that takes its name, and the place of an older one, when it is complete. */
