@@ -97,6 +97,21 @@ describe("strangers at the meeting point", () => {
   });
 });
 
+test("a process that leaves as soon as all are there is not forgotten: whoever listens next is told", async () => {
+  const port = await freePort();
+  const host = join(0, port, { payload: () => new Promise((resolve) => setTimeout(() => resolve("late"), 100)) });
+  const { socket } = await call(port);
+  socket.write(hello({ contract: { processes: 2 } }));
+  await new Promise((resolve) => socket.once("data", resolve));
+  socket.destroy();
+  const { channels } = await host;
+  expect([...channels.keys()]).toEqual([1]);
+  const why = await new Promise<string>((resolve) => {
+    for (const channel of channels.values()) channel.onClose = resolve;
+  });
+  expect(why).toBe("it closed the connection");
+});
+
 describe("when process 0 cannot go on, the others hear why, as the same kind of error", () => {
   test("something is missing there", async () => {
     const port = await freePort();

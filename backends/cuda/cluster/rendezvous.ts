@@ -71,6 +71,8 @@ async function host(options: RendezvousOptions): Promise<Meeting> {
           signed.push({ process, contract: message.contract as Contract });
           channel.send({ type: "proof", proof: prove(secret, `${message.nonce}`, 0) });
           channel.onClose = (why) => {
+            // Once all are there it stays in its place: whoever listens next is told that it has left.
+            if (channels.size === place.numProcesses - 1) return;
             channels.delete(process);
             settle(() =>
               reject(
