@@ -6,6 +6,7 @@ import type { RoutingInput } from "../../core/backend.ts";
 import { BackendFailure, Timeout } from "../../core/errors.ts";
 import type { Handle, HandleData } from "../../core/handle/handle.ts";
 import { type AnyTensor, isHostTensor, type Tensor, tensor, toHost } from "../../core/tensor.ts";
+import { withDeadline } from "./cluster/index.ts";
 import { native } from "./errors.ts";
 import { CudaHandle, downloadHandle } from "./handle.ts";
 import { isResident } from "./inputs.ts";
@@ -45,15 +46,6 @@ async function download(owner: TensorOwner, value: AnyTensor): Promise<Tensor> {
   return host;
 }
 
-async function within<T>(work: () => Promise<T>): Promise<T> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<never>((_, reject) => {
-    const reason = () => reject(new Timeout(`the device did not answer within ${LONGEST_MS} ms`));
-    timer = setTimeout(reason, LONGEST_MS);
-  });
-  try {
-    return await Promise.race([work(), late]);
-  } finally {
-    clearTimeout(timer);
-  }
+function within<T>(work: () => Promise<T>): Promise<T> {
+  return withDeadline(LONGEST_MS, () => new Timeout(`the device did not answer within ${LONGEST_MS} ms`), work);
 }

@@ -6,6 +6,7 @@ import { createHmac, randomBytes, timingSafeEqual } from "node:crypto";
 import { connect, createServer, type Server } from "node:net";
 import { BackendFailure, ContractMismatch, FusedA2AError, Timeout, Unavailable } from "../../../core/errors.ts";
 import { type Contract, describeDisagreements, disagreements, nameProcesses, type Signed } from "./contract.ts";
+import { withDeadline } from "./deadline.ts";
 import type { ClusterPlace } from "./environment.ts";
 import { Channel, type Message, nextMessage, refuse } from "./messages.ts";
 
@@ -252,18 +253,6 @@ async function challenged(
   } catch (error) {
     channel.end();
     return (error as Error).message;
-  }
-}
-
-async function withDeadline<T>(ms: number, error: () => Error, work: () => Promise<T>): Promise<T> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(error()), ms);
-  });
-  try {
-    return await Promise.race([work(), late]);
-  } finally {
-    clearTimeout(timer);
   }
 }
 
