@@ -19,8 +19,7 @@ const VIEWER = { folders: ["viewer", "viewer-single"], first: "viewer/index.html
 const VIEWER_SOURCES = ["viz", "core", "backends", "scripts/build-viz.mjs", "package-lock.json"];
 
 process.on("exit", () => rmSync(work, { recursive: true, force: true }));
-// Ctrl-C ends the step that runs, and with it the build, which then clears up.
-process.on("SIGINT", () => {});
+clearLeftovers();
 
 step("WebAssembly kernels", "scripts/build-wasm.mjs");
 step("TypeScript", "node_modules/typescript/bin/tsc", "-p", "scripts/tsconfig.build.json", "--outDir", made);
@@ -45,6 +44,23 @@ function step(what, script, ...args) {
     process.exit(1);
   }
   console.log(`built ${what} in ${((performance.now() - started) / 1000).toFixed(1)} s`);
+}
+
+/** What builds that were ended (Ctrl-C) had made; others may be running. */
+function clearLeftovers() {
+  for (const name of readdirSync(root)) {
+    const [, pid] = /^dist\.(\d+)$/.exec(name) ?? [];
+    if (pid !== undefined && !isRunning(Number(pid))) rmSync(join(root, name), { recursive: true, force: true });
+  }
+}
+
+function isRunning(pid) {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return error.code === "EPERM";
+  }
 }
 
 /** Files that TypeScript does not copy. */

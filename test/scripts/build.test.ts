@@ -87,6 +87,14 @@ describe("npm run build", () => {
     expect(existsSync(at("dist/core/old.js"))).toBe(false);
   });
 
+  test("clears up after builds that were ended, and leaves alone those that run", () => {
+    const ended = `dist.${spawnSync(process.execPath, ["-e", ""]).pid}`;
+    const running = `dist.${process.pid}`;
+    for (const folder of [ended, running]) mkdirSync(at(`${folder}/made`), { recursive: true });
+    build("--quick");
+    expect([ended, running].map((folder) => existsSync(at(folder)))).toEqual([false, true]);
+  });
+
   test("that fails leaves dist/ as it was", async () => {
     build();
     const before = readdirSync(tree).sort();
