@@ -34,7 +34,11 @@ function checks() {
   const parts = {
     "types of everything (tsc)": ["node_modules/typescript/bin/tsc", "--noEmit"],
     "types of core without Node (tsc -p core)": ["node_modules/typescript/bin/tsc", "-p", "core", "--noEmit"],
-    "format and lint (biome check; npm run format mends most)": ["node_modules/@biomejs/biome/bin/biome", "check"],
+    "format and lint (biome check; npm run format mends most)": [
+      "node_modules/@biomejs/biome/bin/biome",
+      "check",
+      "--error-on-warnings",
+    ],
   };
   for (const [name, args] of Object.entries(parts)) {
     if (node(args) === 0) totals.passed++;
@@ -77,11 +81,17 @@ function vitest(name, args) {
   totals.failed += numFailedTests + unloaded.length;
   totals.skipped += numPendingTests + numTodoTests;
   for (const file of testResults) {
-    for (const one of file.assertionResults)
-      if (one.status === "failed") console.log(`FAILED ${one.fullName}\n  ${one.failureMessages[0]}`);
+    for (const one of file.assertionResults) {
+      if (one.status !== "failed") continue;
+      console.log(`FAILED ${one.fullName}\n  ${one.failureMessages[0]}`);
+      failures.push(`${relative(root, file.name)}: ${one.fullName}`);
+    }
   }
-  for (const file of unloaded) console.log(`FAILED to load ${file.name}\n  ${file.message}`);
-  if (status !== 0 && totals.failed === 0) broken(name);
+  for (const file of unloaded) {
+    console.log(`FAILED to load ${file.name}\n  ${file.message}`);
+    failures.push(`${relative(root, file.name)} did not load`);
+  }
+  if (status !== 0 && numFailedTests + unloaded.length === 0) broken(name);
 }
 
 function playwright() {
