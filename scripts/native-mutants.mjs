@@ -254,7 +254,7 @@ libfused_a2a_nccl_sockets.so: $(CUDA)/emulation/nccl/sockets.cc
 
 /** True when the self-test fails: a wrong result, a refusal, a crash or no end. */
 function isFound(folder, seed, network = false) {
-  const nodes = ["nodes", "--cases", "3", "--large", "300", "--seed", `${seed + 1}`];
+  const nodes = ["nodes", "--cases", "3", "--large", "1100", "--seed", `${seed + 1}`];
   const command = network
     ? [...nodes, "--shuffled", seed === 0 ? "0" : "1"]
     : seed === 0

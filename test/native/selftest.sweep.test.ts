@@ -19,7 +19,7 @@ describe.skipIf(!hasCompiler)(`native self-test, long${hasCompiler ? "" : " (ski
 
   it("several processes under shuffled schedules", () => {
     for (let seed = 1; seed <= 4; seed++) {
-      const args = ["nodes", "--shuffled", "1", "--cases", "3", "--large", "200", "--seed", `${seed}`];
+      const args = ["nodes", "--shuffled", "1", "--cases", "3", "--large", "1100", "--seed", `${seed}`];
       expect(selftest("emulated", args)).toMatch(/nodes: .* all as expected/);
     }
   });
