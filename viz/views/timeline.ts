@@ -103,7 +103,7 @@ function shade(name: string, model: TimelineModel, theme: Theme): string {
 /** Per phase: shortest, median and longest over the ranks. */
 function band(scene: SceneBuilder, model: TimelineModel, theme: Theme, width: number): number {
   scene.text(12, 20, "each phase over the ranks: shortest, median, longest", theme.fg, { bold: true });
-  const x = scaleLinear([0, maxOf(model.stats.map(({ maxUs }) => maxUs)) || 1], [LEFT, width - 130]);
+  const x = scaleLinear([0, maxOf(model.stats.map(({ maxUs }) => maxUs)) || 1], [LEFT, width - 150]);
   model.stats.forEach((stats, i) => {
     const y = 42 + i * 18;
     const color = stats.waiting ? theme.hatch : shade(stats.name, model, theme);
