@@ -15,9 +15,8 @@ export interface LayerNetwork {
 export type RowsTo = (srcRank: number, node: number) => number;
 
 export const NETWORK_FORMULA =
-  "medians over pairs and NICs; a pair (rank <- rank): bytes of its rows (dispatch) or sums (combine) / the time that both " +
-  "were in its transfers, one peer at a time, while the GPUs pack and copy other rows; <->: both directions share that time, the " +
-  "one with more bytes counts; a NIC: what its rank receives of all pairs; 1 GB = 1e9 bytes";
+  "bytes of a pair's rows (dispatch) or sums (combine) / the time that both ranks were in its transfers, beside other work; " +
+  "<->: both directions at once, the larger counts; NIC: all pairs of a receiving rank; medians; 1 GB = 1e9 bytes";
 
 /** Null where no rows crossed the network by NCCL. `phases`: of all ranks. */
 export function networkOf(job: Job, numRowsTo: RowsTo, phases: readonly Phase[]): LayerNetwork | null {
