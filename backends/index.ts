@@ -63,13 +63,10 @@ export async function createGroup(
     throw error;
   });
   const closeGroup = group.close.bind(group);
-  let closing = false;
-  group.close = async () => {
-    // The backend closes its groups, this one among them: without the flag the two would call each other for ever.
-    if (closing) return;
-    closing = true;
-    await closeGroup();
-    await backend.close();
+  let closed: Promise<void> | null = null;
+  group.close = () => {
+    closed ??= closeGroup().then(() => backend.close());
+    return closed;
   };
   return group;
 }

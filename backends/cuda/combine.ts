@@ -1,6 +1,7 @@
 import type { CombineRequest, CombineResult } from "../../core/backend.ts";
 import { nowUs } from "../../core/clock.ts";
 import { checkCombine, checkOut } from "../../core/functions/validate.ts";
+import type { Prepared } from "../../core/operations.ts";
 import type { AnyTensor } from "../../core/tensor.ts";
 import type { Contract } from "./cluster/index.ts";
 import {
@@ -9,7 +10,6 @@ import {
   checkedHandle,
   enqueued,
   localiseHandle,
-  type Prepared,
   settingsContract,
   together,
 } from "./context.ts";

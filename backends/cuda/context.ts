@@ -4,6 +4,7 @@ import { InvalidArgument } from "../../core/errors.ts";
 import type { EventOverlap } from "../../core/event.ts";
 import { checkHandleData } from "../../core/handle/check.ts";
 import type { Handle, HandleMeta } from "../../core/handle/handle.ts";
+import type { Prepared } from "../../core/operations.ts";
 import type { Contract } from "./cluster/index.ts";
 import { native } from "./errors.ts";
 import { deviceEvent, hostEvent, phasesOf } from "./event.ts";
@@ -49,13 +50,10 @@ export async function together<T>(
   return { made: await link.run(() => native(call)), waits, startUs };
 }
 
-/** What one operation has enqueued: `work` brings outputs to the host, `result` makes the caller's value. */
-export interface Prepared<T> {
-  readonly work: () => Promise<void>;
-  readonly result: (done: Promise<void>) => T;
-}
-
-/** A dispatch or combine that the devices have got: its outputs, its phases, and the event that says when all is there. */
+/**
+ * A dispatch or combine that the devices have got: `work` brings its outputs to the host, `result` has them with its phases
+ * and the event that says when all is there.
+ */
 export async function enqueued<O extends object>(
   { owner: { addon }, link, recordTimings }: Context,
   { asyncFinish }: StreamOptions,

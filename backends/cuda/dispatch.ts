@@ -2,6 +2,7 @@ import type { DispatchRequest, DispatchResult, RoutingInput } from "../../core/b
 import { nowUs } from "../../core/clock.ts";
 import { checkDispatch, checkOut } from "../../core/functions/validate.ts";
 import type { Handle } from "../../core/handle/handle.ts";
+import type { Prepared } from "../../core/operations.ts";
 import type { AnyTensor } from "../../core/tensor.ts";
 import type { Contract } from "./cluster/index.ts";
 import {
@@ -10,7 +11,6 @@ import {
   checkedHandle,
   enqueued,
   localiseHandle,
-  type Prepared,
   requireOwnHandle,
   settingsContract,
   together,

@@ -11,12 +11,13 @@ import { nowUs } from "../../core/clock.ts";
 import type { DType } from "../../core/dtype/dtype.ts";
 import { InvalidArgument } from "../../core/errors.ts";
 import type { EventOverlap } from "../../core/event.ts";
-import { checkCast, checkOut, checkRouting, checkScale } from "../../core/functions/validate.ts";
+import { checkCast, checkNumSms, checkOut, checkRouting, checkScale } from "../../core/functions/validate.ts";
 import type { RankLayout } from "../../core/layout/counts.ts";
+import { Operations, type Prepared } from "../../core/operations.ts";
 import type { AnyTensor, Tensor } from "../../core/tensor.ts";
 import { type FailureBundles, keepFailure } from "./bundle.ts";
 import { type CudaCombineRequest, fetchCombine, prepareCombine } from "./combine.ts";
-import type { Context, Prepared } from "./context.ts";
+import type { Context } from "./context.ts";
 import { type CudaDispatchRequest, fetchDispatch, prepareDispatch } from "./dispatch.ts";
 import { native } from "./errors.ts";
 import { deviceEvent } from "./event.ts";
@@ -28,9 +29,11 @@ import type { NativeAddon, NativeGroup, NativeGroupOptions, NativeMemory, Native
 import { Delivery } from "./outputs.ts";
 import { prepareRouting } from "./routing.ts";
 import { CudaTensor, dtypeIndex, matrixOf, type TensorOwner } from "./tensor.ts";
-import { Turns } from "./turns.ts";
 
-/** The ranks of this process: operations run one after the other, in the order of the calls (turns.ts). */
+/**
+ * The ranks of this process. Native calls run one after the other: the library enqueues work in the order in which it gets
+ * calls, and worker threads would mix them.
+ */
 export class CudaGroup implements Group {
   readonly backend: "cuda" | "cuda-emulated";
   readonly numRanks: number;
@@ -40,18 +43,18 @@ export class CudaGroup implements Group {
   readonly #group: NativeGroup;
   readonly #owner: TensorOwner;
   readonly #context: Context;
-  readonly #turns = new Turns();
+  readonly #operations: Operations;
   readonly #buffers = new Set<BufferMemory>();
   readonly #link: ClusterLink | null;
   /** Where failed operations are kept, if anywhere. */
   readonly #bundles: FailureBundles | null;
-  #closing: Promise<void> | null = null;
 
   constructor(
     backend: "cuda" | "cuda-emulated",
     addon: NativeAddon,
     group: NativeGroup,
     options: NativeGroupOptions,
+    groups: Set<Operations>,
     link: ClusterLink | null = null,
     bundles: FailureBundles | null = null,
   ) {
@@ -63,7 +66,11 @@ export class CudaGroup implements Group {
     this.localRanks = options.localRanks;
     this.#addon = addon;
     this.#group = group;
-    this.#owner = { addon, backend, turns: this.#turns };
+    this.#operations = new Operations(groups, undefined, () => {
+      link?.close();
+      return native(() => addon.groupClose(group));
+    });
+    this.#owner = { addon, backend, turns: this.#operations.turns };
     this.#context = {
       self: this,
       owner: this.#owner,
@@ -144,16 +151,10 @@ export class CudaGroup implements Group {
   }
 
   setNumSms(numSms: number): void {
-    if (!Number.isSafeInteger(numSms) || numSms < 1) {
-      throw new InvalidArgument({
-        name: "numSms",
-        expected: "a whole number of at least 1",
-        received: `${numSms}`,
-        remedy: "pass how many SMs the operations may use",
-      });
-    }
-    // Takes its turn like any call; a group that closes first has no use for it.
-    void this.#turns.take(() => this.#addon.groupSetNumSms(this.#group, numSms)).catch(() => {});
+    this.#operations.expectOpen();
+    checkNumSms(numSms);
+    // Takes its turn like any call; a group that failed meanwhile has no use for it.
+    void this.#operations.run(() => this.#addon.groupSetNumSms(this.#group, numSms)).catch(() => {});
   }
 
   /**
@@ -176,7 +177,7 @@ export class CudaGroup implements Group {
         bytes,
         free: () => {
           if (!this.#buffers.delete(memory) || this.#buffers.size > 0) return;
-          void this.#turns.take(() => this.#addon.groupRelease(this.#group)).catch(() => {});
+          void this.#operations.turns.take(() => this.#addon.groupRelease(this.#group)).catch(() => {});
         },
       };
       this.#buffers.add(memory);
@@ -247,11 +248,7 @@ export class CudaGroup implements Group {
 
   /** Waits for everything that was called before. Tensors, handles and events stay valid. */
   close(): Promise<void> {
-    this.#closing ??= this.#turns.take(() => {
-      this.#link?.close();
-      return native(() => this.#addon.groupClose(this.#group));
-    });
-    return this.#closing;
+    return this.#operations.close();
   }
 
   #delivery(x: readonly AnyTensor[], options: RowOutputs = {}): Delivery {
@@ -289,7 +286,7 @@ export class CudaGroup implements Group {
     );
   }
 
-  /** One operation at a time, in the order of the calls; with asyncFinish the caller goes on while outputs travel. */
+  /** With asyncFinish the caller goes on while outputs travel. */
   #enqueue<I, T>(
     { asyncFinish }: StreamOptions,
     fetched: Promise<I>,
@@ -297,30 +294,12 @@ export class CudaGroup implements Group {
   ): Promise<T> {
     // Awaited in the operation's turn, which may come long after it failed.
     fetched.catch(() => {});
-    if (this.#closing !== null) {
-      return Promise.reject(
-        new InvalidArgument({
-          name: "group",
-          expected: "an open group",
-          received: "a closed one",
-          remedy: "create a group and use it before closing it",
-        }),
-      );
-    }
-    return new Promise<T>((resolve, reject) => {
-      const turn = this.#turns.take(() =>
-        native(async () => {
-          const { work, result } = await prepare(await fetched);
-          const done = native(work);
-          // Awaited below; a caller that took the early result may never look at the event.
-          done.catch(() => {});
-          if (asyncFinish === true) resolve(result(done));
-          await done;
-          resolve(result(done));
-        }),
-      );
-      turn.catch(reject);
-    });
+    const prepared = async () => {
+      const { work, result } = await native(async () => prepare(await fetched));
+      return { work: () => native(work), result };
+    };
+    // The devices wait for a previous event, not this thread.
+    return this.#operations.start(prepared, { asyncFinish });
   }
 }
 

@@ -1,7 +1,8 @@
 /** The CUDA backend: one process drives the GPUs of its host; `emulated` runs the same C++ and kernels on the CPU. */
-import type { Backend, Group, GroupOptions } from "../../core/backend.ts";
+import type { Backend, GroupOptions } from "../../core/backend.ts";
 import { Unavailable } from "../../core/errors.ts";
 import { checkGroupOptions } from "../../core/functions/validate.ts";
+import { closeAll, type Operations } from "../../core/operations.ts";
 import { native } from "./errors.ts";
 import { CudaGroup } from "./group.ts";
 import { joinGroup } from "./join.ts";
@@ -44,7 +45,7 @@ class CudaBackendImpl implements CudaBackend {
   readonly name: "cuda" | "cuda-emulated";
   readonly #addon: NativeAddon;
   readonly #options: CudaOptions;
-  readonly #groups = new Set<Group>();
+  readonly #groups = new Set<Operations>();
 
   constructor(addon: NativeAddon, options: CudaOptions) {
     this.name = options.emulated ? "cuda-emulated" : "cuda";
@@ -55,21 +56,17 @@ class CudaBackendImpl implements CudaBackend {
   async createGroup(options: GroupOptions): Promise<CudaGroup> {
     const { emulated, emulation, cluster } = this.#options;
     const settings: NativeEmulation | null = emulated ? { ...emulation } : null;
-    const group =
-      cluster === undefined
-        ? await this.#alone(options, settings)
-        : await joinGroup(this.#addon, options, settings, { ...this.#options, cluster });
-    this.#groups.add(group);
-    return group;
+    if (cluster === undefined) return this.#alone(options, settings);
+    return joinGroup(this.#addon, options, settings, { ...this.#options, cluster }, this.#groups);
   }
 
   async #alone(options: GroupOptions, settings: NativeEmulation | null): Promise<CudaGroup> {
     const given = nativeGroupOptions(checkGroupOptions(options, this.name), this.#options);
     const made = await native(() => this.#addon.groupCreate(given, settings));
-    return new CudaGroup(this.name, this.#addon, made, given);
+    return new CudaGroup(this.name, this.#addon, made, given, this.#groups);
   }
 
-  async close(): Promise<void> {
-    await Promise.all([...this.#groups].map((group) => group.close()));
+  close(): Promise<void> {
+    return closeAll(this.#groups);
   }
 }

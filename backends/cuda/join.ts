@@ -2,6 +2,7 @@
 import type { GroupOptions } from "../../core/backend.ts";
 import { InvalidArgument, type Wait } from "../../core/errors.ts";
 import { checkGroupOptions } from "../../core/functions/validate.ts";
+import type { Operations } from "../../core/operations.ts";
 import { FailureBundles } from "./bundle.ts";
 import { type ClusterPlace, meet, ranksOfProcess, ranksPerNodeOf } from "./cluster/index.ts";
 import { native } from "./errors.ts";
@@ -18,6 +19,7 @@ export async function joinGroup(
   options: GroupOptions,
   settings: NativeEmulation | null,
   cuda: CudaOptions & { readonly cluster: ClusterOptions },
+  groups: Set<Operations>,
 ): Promise<CudaGroup> {
   const { cluster, emulated } = cuda;
   const { place, secret, bind, timeoutMs = DEFAULT_TIMEOUT_MS, deadlineMs = DEFAULT_TIMEOUT_MS } = cluster;
@@ -72,7 +74,7 @@ export async function joinGroup(
     throw error;
   }
   const bundles = cluster.bundleDir === undefined ? null : FailureBundles.of(cluster, meeting.payload);
-  return new CudaGroup(name, addon, group, given, link, bundles);
+  return new CudaGroup(name, addon, group, given, groups, link, bundles);
 }
 
 /** Throws InvalidArgument unless the local ranks are this process's block, which the others count on. */

@@ -1,10 +1,10 @@
 /** Tensors in the memory of one rank's device (core/tensor.ts's DeviceTensor, and what only CUDA has). */
 import { DTYPES, type DType } from "../../core/dtype/dtype.ts";
 import { InvalidArgument } from "../../core/errors.ts";
+import type { Turns } from "../../core/operations.ts";
 import { type DeviceTensor, expectTensor, numElements, type Tensor, tensor } from "../../core/tensor.ts";
 import { native } from "./errors.ts";
 import type { NativeAddon, NativeEvent, NativeTensor, NativeTensorRef } from "./native.ts";
-import type { Turns } from "./turns.ts";
 
 /** What a tensor needs of its group; it outlives the group's end. */
 export interface TensorOwner {

@@ -1,8 +1,9 @@
 import type { Backend, Group, GroupOptions } from "../../core/backend.ts";
 import { InvalidArgument, Unavailable } from "../../core/errors.ts";
+import { closeAll, type Operations, Turns } from "../../core/operations.ts";
 import { type Tensor, tensor } from "../../core/tensor.ts";
 import { Engine, type EngineOptions } from "./engine.ts";
-import { Turns, WasmGroup } from "./group.ts";
+import { WasmGroup } from "./group.ts";
 import { sharedTensors, type TensorSpec } from "./outputs.ts";
 
 export interface WasmOptions {
@@ -63,8 +64,9 @@ export class WasmBackendImpl implements WasmBackend {
   readonly name = "wasm";
   readonly note: string | null;
   readonly #engine: Engine;
+  /** One engine: the groups share it. */
   readonly #turns = new Turns();
-  readonly #groups = new Set<Group>();
+  readonly #groups = new Set<Operations>();
 
   constructor(options: EngineOptions, note: string | null) {
     this.#engine = new Engine(options);
@@ -76,9 +78,7 @@ export class WasmBackendImpl implements WasmBackend {
   }
 
   async createGroup(options: GroupOptions): Promise<Group> {
-    const group = new WasmGroup(this.#engine, this.#turns, options);
-    this.#groups.add(group);
-    return group;
+    return new WasmGroup(this.#engine, this.#groups, this.#turns, options);
   }
 
   allocate(specs: readonly TensorSpec[]): Tensor[] {
@@ -87,7 +87,7 @@ export class WasmBackendImpl implements WasmBackend {
   }
 
   async close(): Promise<void> {
-    for (const group of this.#groups) await group.close();
+    await closeAll(this.#groups);
     await this.#engine.close();
   }
 }

@@ -13,7 +13,7 @@ import type {
 } from "../../core/backend.ts";
 import { nowUs } from "../../core/clock.ts";
 import { SCALE_BLOCK } from "../../core/dtype/dtype.ts";
-import { InvalidArgument, OutOfMemory } from "../../core/errors.ts";
+import { OutOfMemory } from "../../core/errors.ts";
 import { EventOverlap } from "../../core/event.ts";
 import {
   type CheckedDispatch,
@@ -21,13 +21,15 @@ import {
   checkCombine,
   checkDispatch,
   checkGroupOptions,
+  checkNumSms,
   checkOut,
   checkRouting,
   checkScale,
 } from "../../core/functions/validate.ts";
 import { Handle, type HandleData } from "../../core/handle/handle.ts";
 import { type RankLayout, rankLayout } from "../../core/layout/counts.ts";
-import { fusedHandle, hybridEpHandle } from "../../core/layout/positions.ts";
+import { newHandle } from "../../core/layout/positions.ts";
+import { Operations, type Turns } from "../../core/operations.ts";
 import { type AnyTensor, type Tensor, tensor } from "../../core/tensor.ts";
 import { combineRows } from "./combine.ts";
 import { consumeDispatch, dispatchRows } from "./dispatch.ts";
@@ -36,46 +38,38 @@ import { resultTensors } from "./outputs.ts";
 import { castBack, castToFp8, scaleRows } from "./rowwise.ts";
 import { combineProbs, dispatchProbs, dispatchSlots } from "./slots.ts";
 
-/** Runs one operation after the other, whatever becomes of the one before. Shared by the groups of a backend. */
-export class Turns {
-  #last: Promise<unknown> = Promise.resolve();
-
-  take<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.#last.then(work);
-    this.#last = result.catch(() => {});
-    return result;
-  }
-}
-
 export class WasmGroup implements Group {
   readonly backend = "wasm";
   readonly numRanks: number;
   readonly ranksPerNode: number;
   readonly localRanks: readonly number[];
   readonly #engine: Engine;
-  readonly #turns: Turns;
+  readonly #operations: Operations;
   #maxThreads = Number.POSITIVE_INFINITY;
-  #open = true;
 
-  constructor(engine: Engine, turns: Turns, options: GroupOptions) {
+  constructor(engine: Engine, groups: Set<Operations>, turns: Turns, options: GroupOptions) {
     const checked = checkGroupOptions(options, "wasm");
     this.numRanks = checked.numRanks;
     this.ranksPerNode = checked.ranksPerNode;
     this.localRanks = checked.localRanks;
     this.#engine = engine;
-    this.#turns = turns;
+    this.#operations = new Operations(groups, turns);
   }
 
-  async layout(routing: RoutingInput, numExperts: number): Promise<readonly RankLayout[]> {
-    const { routings } = await checkRouting(this, routing, numExperts);
-    return routings.map((rank) => rankLayout(rank, { ...this.#shape(), numExperts }));
+  layout(routing: RoutingInput, numExperts: number): Promise<readonly RankLayout[]> {
+    return this.#operations.run(async () => {
+      const { routings } = await checkRouting(this, routing, numExperts);
+      return routings.map((rank) => rankLayout(rank, { ...this, numExperts }));
+    });
   }
 
   dispatch(request: DispatchRequest): Promise<DispatchResult> {
-    return this.#enqueue(request, async () => {
+    return this.#operations.start(async () => {
       const checked = await checkDispatch(this, request);
+      const { data: cached, routings, settings } = checked;
       const phases: Phase[] = [];
-      const data = timed(phases, "layout", () => checked.data ?? this.#newHandle(request, checked));
+      const layout = () => cached ?? newHandle(request.kind, routings, { ...this, ...settings }, settings);
+      const data = timed(phases, "layout", layout);
       const { consume } = request;
       const rows = data.ranks.map((rank) => rank.numRows);
       const x = consume ? [] : this.#rowOutputs(request, checked.x[0], rows);
@@ -93,12 +87,12 @@ export class WasmGroup implements Group {
         phases.push({ rank: -1, name: "dispatch", startUs, durationUs: nowUs() - startUs });
       };
       const handle = request.handle ?? Handle.of(data);
-      return { work, result: (event) => ({ x, scales, ...slots, handle, event, phases }) };
-    });
+      return { work, result: (done) => ({ x, scales, ...slots, handle, event: new EventOverlap(done), phases }) };
+    }, request);
   }
 
   combine(request: CombineRequest): Promise<CombineResult> {
-    return this.#enqueue(request, async () => {
+    return this.#operations.start(async () => {
       const checked = await checkCombine(this, request);
       const { data, topkWeights: weights } = checked;
       const { consume } = request;
@@ -116,12 +110,12 @@ export class WasmGroup implements Group {
         }
         phases.push({ rank: -1, name: "combine", startUs, durationUs: nowUs() - startUs });
       };
-      return { work, result: (event) => ({ x, topkWeights, probs, event, phases }) };
-    });
+      return { work, result: (done) => ({ x, topkWeights, probs, event: new EventOverlap(done), phases }) };
+    }, request);
   }
 
   castToFp8(x: readonly AnyTensor[]): Promise<{ x: readonly AnyTensor[]; scales: readonly AnyTensor[] }> {
-    return this.#enqueue({}, async () => {
+    return this.#operations.start(async () => {
       const checked = await checkCast(this, x, null);
       const hidden = checked.x[0].shape[1];
       const rows = checked.x.map((value) => value.shape[0]);
@@ -133,7 +127,7 @@ export class WasmGroup implements Group {
   }
 
   castBack(x: readonly AnyTensor[], scales: readonly AnyTensor[]): Promise<readonly AnyTensor[]> {
-    return this.#enqueue({}, async () => {
+    return this.#operations.start(async () => {
       const checked = await checkCast(this, x, scales);
       const rows = checked.x.map((value) => value.shape[0]);
       const out = this.#rowOutputs({}, { dtype: "bf16", shape: [0, checked.x[0].shape[1]] }, rows);
@@ -147,7 +141,7 @@ export class WasmGroup implements Group {
     factors: readonly AnyTensor[],
     options: RowOutputs = {},
   ): Promise<readonly AnyTensor[]> {
-    return this.#enqueue({}, async () => {
+    return this.#operations.start(async () => {
       const checked = await checkScale(this, x, factors);
       const { consume } = options;
       const rows = checked.x.map((value) => value.shape[0]);
@@ -160,19 +154,14 @@ export class WasmGroup implements Group {
   }
 
   setNumSms(numSms: number): void {
-    if (!Number.isSafeInteger(numSms) || numSms < 1) {
-      throw new InvalidArgument({
-        name: "numSms",
-        expected: "a whole number of at least 1",
-        received: `${numSms}`,
-        remedy: "pass how many workers may run",
-      });
-    }
+    this.#operations.expectOpen();
+    checkNumSms(numSms);
     this.#maxThreads = numSms;
   }
 
   /** Ranks share one process: rows need no communication buffer. The memory is there for the caller's accounting. */
   async allocateBuffer(bytes: number): Promise<BufferMemory> {
+    this.#operations.expectOpen();
     try {
       const memory = this.localRanks.map(() => new ArrayBuffer(bytes));
       return { bytes, free: () => memory.splice(0) };
@@ -189,22 +178,8 @@ export class WasmGroup implements Group {
     }
   }
 
-  async close(): Promise<void> {
-    this.#open = false;
-    await this.#turns.take(async () => {});
-  }
-
-  #shape() {
-    return { numRanks: this.numRanks, ranksPerNode: this.ranksPerNode };
-  }
-
-  #newHandle(request: DispatchRequest, { routings, settings }: CheckedDispatch): HandleData {
-    if (routings === null || settings === null)
-      throw new TypeError("checkDispatch returned neither handle nor routing");
-    const shape = { ...this.#shape(), numExperts: settings.numExperts };
-    return request.kind === "fused"
-      ? fusedHandle(routings, shape, settings)
-      : hybridEpHandle(routings, shape, settings);
+  close(): Promise<void> {
+    return this.#operations.close();
   }
 
   /** The caller's `out`, checked, or fresh tensors like `row`. */
@@ -221,37 +196,6 @@ export class WasmGroup implements Group {
   #runOptions({ numSms, progress }: StreamOptions & RowOutputs): RunOptions {
     return { numThreads: Math.min(numSms ?? Number.POSITIVE_INFINITY, this.#maxThreads), progress };
   }
-
-  /** One operation at a time, in the order of the calls; with asyncFinish the caller goes on while the rows move. */
-  #enqueue<T>({ previousEvent, asyncFinish }: StreamOptions, prepare: () => Promise<Prepared<T>>): Promise<T> {
-    if (!this.#open) {
-      return Promise.reject(
-        new InvalidArgument({
-          name: "group",
-          expected: "an open group",
-          received: "a closed one",
-          remedy: "create a group and use it before closing it",
-        }),
-      );
-    }
-    return new Promise<T>((resolve, reject) => {
-      const turn = this.#turns.take(async () => {
-        await previousEvent?.currentStreamWait();
-        const { work, result } = await prepare();
-        const done = work();
-        if (asyncFinish === true) resolve(result(new EventOverlap(done)));
-        await done;
-        resolve(result(new EventOverlap()));
-      });
-      turn.catch(reject);
-    });
-  }
-}
-
-interface Prepared<T> {
-  /** Moves or sums the rows. */
-  readonly work: () => Promise<void>;
-  readonly result: (event: EventOverlap) => T;
 }
 
 function timed<T>(phases: Phase[], name: string, work: () => T): T {

@@ -1,5 +1,6 @@
 /** The backend over an adapter that an entry found: the same in Node and in the browser. */
 import type { Backend } from "../../core/backend.ts";
+import { closeAll, type Operations } from "../../core/operations.ts";
 import type { AdapterReport } from "./adapters/report.ts";
 import type { Context } from "./context.ts";
 import { Device } from "./device.ts";
@@ -30,6 +31,7 @@ export async function openBackend(
   const pool = new BufferPool(device);
   const probed = { device, pool, launcher: new Launcher(device, text, false) };
   const context: Context = { device, pool, launcher: new Launcher(device, text, await flushesSubnormals(probed)) };
+  const groups = new Set<Operations>();
   return {
     name: "webgpu",
     report,
@@ -37,8 +39,11 @@ export async function openBackend(
     heldBytes: () => pool.heldBytes,
     createGroup: async (groupOptions) => {
       device.expectUsable();
-      return new WebGpuGroup(context, groupOptions);
+      return new WebGpuGroup(context, groups, groupOptions);
     },
-    close: () => device.close(),
+    close: async () => {
+      await closeAll(groups);
+      await device.close();
+    },
   };
 }

@@ -1,5 +1,6 @@
 /** One GPUDevice with its limits, and everything that can go wrong with it turned into the project's errors. */
 import { BackendFailure, FusedA2AError, InvalidArgument, OutOfMemory } from "../../core/errors.ts";
+import { Turns } from "../../core/operations.ts";
 import type { AdapterDescription } from "./adapters/report.ts";
 import { DEFAULT_MEMORY_BUDGET, LEAST_MEMORY_BUDGET, type WebGpuOptions } from "./options.ts";
 
@@ -14,9 +15,10 @@ export class Device {
   readonly memoryBudgetBytes: number;
   /** Invocations per workgroup of row kernels (a power of two). */
   readonly workgroupSize: number;
+  /** One operation at a time holds the memory. */
+  readonly turns = new Turns();
   #failure: FusedA2AError | null = null;
   #closed = false;
-  #tail: Promise<unknown> = Promise.resolve();
 
   private constructor(gpu: GPUDevice, adapter: AdapterDescription, options: WebGpuOptions) {
     this.gpu = gpu;
@@ -48,16 +50,6 @@ export class Device {
     } catch (error) {
       throw asFailure("webgpu device", error);
     }
-  }
-
-  /** Runs `work` after everything given before it, whatever became of that: one operation at a time holds the memory. */
-  exclusive<T>(work: () => Promise<T>): Promise<T> {
-    const run = this.#tail.then(() => {
-      this.expectUsable();
-      return work();
-    });
-    this.#tail = run.catch(() => {});
-    return run;
   }
 
   expectUsable(): void {
@@ -102,16 +94,12 @@ export class Device {
     return this.#failure ?? (this.#closed ? closedError() : asFailure(what, error));
   }
 
-  /** Resolves when the operations given so far have ended, however they did. */
-  async idle(): Promise<void> {
-    await this.#tail;
-  }
-
   /** Waits for the operations given so far, then frees the device. */
   async close(): Promise<void> {
-    await this.#tail;
-    this.#closed = true;
-    this.gpu.destroy();
+    await this.turns.take(async () => {
+      this.#closed = true;
+      this.gpu.destroy();
+    });
   }
 }
 

@@ -10,6 +10,7 @@ import type {
   Phase,
   RoutingInput,
   RowOutputs,
+  StreamOptions,
 } from "../../core/backend.ts";
 import { nowUs } from "../../core/clock.ts";
 import { OutOfMemory } from "../../core/errors.ts";
@@ -19,13 +20,15 @@ import {
   checkCombine,
   checkDispatch,
   checkGroupOptions,
+  checkNumSms,
   checkOut,
   checkRouting,
   checkScale,
 } from "../../core/functions/validate.ts";
-import { Handle, type HandleData } from "../../core/handle/handle.ts";
+import { Handle } from "../../core/handle/handle.ts";
 import type { RankLayout } from "../../core/layout/counts.ts";
 import { checkShape } from "../../core/layout/routing.ts";
+import { Operations } from "../../core/operations.ts";
 import type { AnyTensor } from "../../core/tensor.ts";
 import { castBack, castToFp8, scaleRows } from "./cast.ts";
 import { combineRows, combineWeights } from "./combine.ts";
@@ -42,18 +45,20 @@ export class WebGpuGroup implements Group {
   readonly ranksPerNode: number;
   readonly localRanks: readonly number[];
   readonly #context: Context;
+  readonly #operations: Operations;
 
-  constructor(context: Context, options: GroupOptions) {
+  constructor(context: Context, groups: Set<Operations>, options: GroupOptions) {
     const checked = checkGroupOptions(options, "webgpu");
     this.#context = context;
     this.numRanks = checked.numRanks;
     this.ranksPerNode = checked.ranksPerNode;
     this.localRanks = checked.localRanks;
+    this.#operations = new Operations(groups, context.device.turns);
   }
 
   layout(routing: RoutingInput, numExperts: number): Promise<readonly RankLayout[]> {
     return this.#exclusive(async () => {
-      const shape = this.#shape(numExperts);
+      const shape = { ...this, numExperts };
       checkShape(shape);
       const { routings } = await checkRouting(this, routing, numExperts);
       return rankLayouts(this.#context, routings, shape);
@@ -62,15 +67,11 @@ export class WebGpuGroup implements Group {
 
   dispatch(request: DispatchRequest): Promise<DispatchResult> {
     return this.#exclusive(async () => {
-      await request.previousEvent?.currentStreamWait();
       const checked = await checkDispatch(this, request);
-      const { routings, settings } = checked;
+      const { data: cached, routings, settings } = checked;
       const startUs = nowUs();
       const context = this.#context;
-      let data = checked.data as HandleData;
-      if (routings !== null && settings !== null) {
-        data = await newHandleData(context, request.kind, routings, this.#shape(settings.numExperts), settings);
-      }
+      const data = cached ?? (await newHandleData(context, request.kind, routings, { ...this, ...settings }, settings));
       const layoutUs = nowUs();
       const numRows = data.ranks.map((rank) => rank.numRows);
       checkOut(this, request.out, checked.x[0].dtype, numRows, checked.x[0].shape[1]);
@@ -92,12 +93,11 @@ export class WebGpuGroup implements Group {
         event: new EventOverlap(),
         phases: [phase("layout", startUs, layoutUs), phase("dispatch", layoutUs, nowUs())],
       };
-    });
+    }, request);
   }
 
   combine(request: CombineRequest): Promise<CombineResult> {
     return this.#exclusive(async () => {
-      await request.previousEvent?.currentStreamWait();
       const { data, x, bias, topkWeights, probs } = await checkCombine(this, request);
       const numTokens = data.ranks.map((rank) => rank.numTokens);
       checkOut(this, request.out, x[0].dtype, numTokens, x[0].shape[1]);
@@ -111,7 +111,7 @@ export class WebGpuGroup implements Group {
         event: new EventOverlap(),
         phases: [phase("combine", startUs, nowUs())],
       };
-    });
+    }, request);
   }
 
   castToFp8(x: readonly AnyTensor[]): Promise<{ x: readonly AnyTensor[]; scales: readonly AnyTensor[] }> {
@@ -138,14 +138,18 @@ export class WebGpuGroup implements Group {
     });
   }
 
-  /** A device has no SMs to hand out here: accepted, and without effect on any result. */
-  setNumSms(): void {}
+  /** A device has no SMs to hand out here: checked, and without effect on any result. */
+  setNumSms(numSms: number): void {
+    this.#operations.expectOpen();
+    checkNumSms(numSms);
+  }
 
   /**
    * All ranks share one device, so nothing is staged through this memory: it is reserved so that sizes and failures are
    * those of a real group. Where the device is the CPU, its memory is the process's.
    */
   async allocateBuffer(bytes: number): Promise<BufferMemory> {
+    this.#operations.expectOpen();
     const { device } = this.#context;
     device.expectUsable();
     if (device.adapter.isCpu) return reserveHostMemory(bytes, this.localRanks);
@@ -171,16 +175,15 @@ export class WebGpuGroup implements Group {
     return { bytes, free };
   }
 
-  async close(): Promise<void> {
-    await this.#context.device.idle();
+  close(): Promise<void> {
+    return this.#operations.close();
   }
 
-  #shape(numExperts: number) {
-    return { numRanks: this.numRanks, ranksPerNode: this.ranksPerNode, numExperts };
-  }
-
-  #exclusive<T>(work: () => Promise<T>): Promise<T> {
-    return this.#context.device.exclusive(work);
+  #exclusive<T>(work: () => Promise<T>, options?: StreamOptions): Promise<T> {
+    return this.#operations.run(() => {
+      this.#context.device.expectUsable();
+      return work();
+    }, options);
   }
 }
 

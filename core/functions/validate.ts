@@ -15,18 +15,22 @@ import { MAX_ROWS } from "../layout/positions.ts";
 import { checkShape, type RankRouting, rankRouting } from "../layout/routing.ts";
 import { type AnyTensor, expectTensor, type Tensor, toHost } from "../tensor.ts";
 
-export interface CheckedDispatch {
+export type CheckedDispatch = {
   /** [tokens, hidden] per local rank, one dtype and hidden. */
   readonly x: readonly Tensor[];
   readonly scales: readonly Tensor<"fp32">[] | null;
-  /** Checked routing in index form; null for a cached dispatch. */
-  readonly routings: readonly RankRouting[] | null;
   /** Dtype of the recv ids: the routing's own. */
   readonly idDtype: "i32" | "i64";
-  readonly settings: DispatchSettings | null;
-  /** The cached handle's arrays; null for a new dispatch. */
-  readonly data: HandleData | null;
-}
+} & (
+  | {
+      /** Checked routing of a new dispatch, in index form. */
+      readonly routings: readonly RankRouting[];
+      readonly settings: DispatchSettings;
+      readonly data: null;
+    }
+  /** A cached dispatch: the handle's arrays. */
+  | { readonly routings: null; readonly settings: null; readonly data: HandleData }
+);
 
 /** Brings a dispatch request to the host and checks all of it. Throws InvalidArgument. */
 export async function checkDispatch(group: Group, request: DispatchRequest): Promise<CheckedDispatch> {
@@ -306,4 +310,14 @@ export async function checkCast(
     expectTensor("scales", value, ["fp32"], shape, { rank: group.localRanks[i] });
   });
   return { x: rows, scales: values as readonly Tensor<"fp32">[] };
+}
+
+export function checkNumSms(numSms: number): void {
+  if (Number.isSafeInteger(numSms) && numSms >= 1) return;
+  throw new InvalidArgument({
+    name: "numSms",
+    expected: "a whole number of at least 1",
+    received: `${numSms}`,
+    remedy: "pass how many SMs (workers of the CPU) the operations may use",
+  });
 }

@@ -1,5 +1,5 @@
 import { InvalidArgument } from "../errors.ts";
-import type { HandleData, HandleMeta, Overflow, RankHandle } from "../handle/handle.ts";
+import type { HandleData, HandleKind, HandleMeta, Overflow, RankHandle } from "../handle/handle.ts";
 import { tensor } from "../tensor.ts";
 import { roundUp } from "./counts.ts";
 import { type GroupShape, numLocalExperts, type RankRouting } from "./routing.ts";
@@ -32,6 +32,16 @@ function emptyLists(numTokens: number, width: number): SourceLists {
     sendRank: new Int32Array(numTokens * width).fill(-1),
     sendRow: new Int32Array(numTokens * width).fill(-1),
   };
+}
+
+/** The handle of a new dispatch when all ranks' routing is at hand. */
+export function newHandle(
+  kind: HandleKind,
+  routings: readonly RankRouting[],
+  shape: GroupShape,
+  settings: { expertAlignment: number; numWorstTokens: number; padMultiple: number; numPermutedTokens: number | null },
+): HandleData {
+  return kind === "fused" ? fusedHandle(routings, shape, settings) : hybridEpHandle(routings, shape, settings);
 }
 
 /**

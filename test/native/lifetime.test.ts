@@ -100,7 +100,6 @@ describe.skipIf(!built)(`lifetimes${why}`, () => {
         await expect(call()).rejects.toThrow(InvalidArgument);
         await expect(call()).rejects.toThrow(closed);
       }
-      group.setNumSms(4);
     }));
 
   test("closing while operations are in flight lets them finish", () =>

@@ -90,8 +90,8 @@ describe("errors of the device", () => {
     const backend = await createWebGpuBackend();
     const group = await backend.createGroup({ numRanks: 2 });
     await backend.close();
-    await expect(group.dispatch(request)).rejects.toThrow(/closed; create a new backend/);
-    await expect(backend.createGroup({ numRanks: 2 })).rejects.toThrow(/closed/);
+    await expect(group.dispatch(request)).rejects.toThrow(/^group: expected an open group, received a closed one/);
+    await expect(backend.createGroup({ numRanks: 2 })).rejects.toThrow(/closed; create a new backend/);
   });
 
   it("bad options are refused before a device is asked for", async () => {

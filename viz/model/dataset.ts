@@ -1,6 +1,6 @@
 import type { Phase } from "../../core/backend.ts";
 import type { HandleData } from "../../core/handle/handle.ts";
-import { fusedHandle, hybridEpHandle } from "../../core/layout/positions.ts";
+import { newHandle } from "../../core/layout/positions.ts";
 import type { TraceChunk, TraceHeader } from "../../core/trace/format.ts";
 import type { StepSummary } from "../../core/trace/read.ts";
 import type { Placement } from "./state.ts";
@@ -62,8 +62,7 @@ export function layoutOf(frame: Frame): HandleData | null {
     const routings = chunk.topkIdx.map((topkIdx, rank) => {
       return { rank, numTokens: topkIdx.length / topk, topk, topkIdx, topkWeights: null };
     });
-    layout =
-      header.style === "fused" ? fusedHandle(routings, header, settings) : hybridEpHandle(routings, header, settings);
+    layout = newHandle(header.style, routings, header, settings);
     layouts.set(chunk, layout);
   }
   return layout;
