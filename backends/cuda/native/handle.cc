@@ -2,6 +2,8 @@
 #include "handle.h"
 
 #include <algorithm>
+#include <map>
+#include <numeric>
 
 #include "layout.h"
 #include "network.h"
@@ -28,18 +30,17 @@ bool overflowed(const HandleState& handle, size_t local) {
   return hasBudget(handle) && rank.pinned.report->wantedRows > handle.budget();
 }
 
-/** The slots of one source's tokens: all of them, or of another node's source those that came here. */
+/** The slots of one source's tokens: all of them, or of a source elsewhere those that came here. */
 struct Source {
-  int32_t rank;
   std::vector<int32_t> tokens;
   /** [tokens, topk]. */
   std::vector<int32_t> experts;
   std::vector<int32_t> rows;
 };
 
-/** Every source that this node knows, ascending. */
-std::vector<Source> sources(HandleState& handle) {
-  std::vector<Source> all;
+/** Every source that this process knows, by its rank. Rows that came in parts stand between those of other sources. */
+std::map<int32_t, Source> sources(HandleState& handle) {
+  std::map<int32_t, Source> all;
   const auto topk = static_cast<size_t>(handle.meta.topk);
   for (RankHandleState& own : handle.ranks) {
     const auto fetch = [&](const int32_t* from, size_t count) {
@@ -48,23 +49,22 @@ std::vector<Source> sources(HandleState& handle) {
       return to;
     };
     const auto slots = static_cast<size_t>(own.numTokens) * topk;
-    Source mine = {own.rank->rank, {}, fetch(own.slotExpert, slots), fetch(own.slotRow, slots)};
-    for (int32_t token = 0; token < own.numTokens; token++) mine.tokens.push_back(token);
-    all.push_back(std::move(mine));
+    Source& mine = all[own.rank->rank];
+    mine = {std::vector<int32_t>(static_cast<size_t>(own.numTokens)), fetch(own.slotExpert, slots), fetch(own.slotRow, slots)};
+    std::iota(mine.tokens.begin(), mine.tokens.end(), 0);
     if (own.network == nullptr) continue;
     const auto relayed = static_cast<size_t>(own.network->numRelayed);
     const std::vector<int32_t> ranks = fetch(own.network->srcRank, relayed), tokens = fetch(own.network->srcToken, relayed);
     const std::vector<int32_t> experts = fetch(own.network->slotExpert, relayed * topk), rows = fetch(own.network->slotRow, relayed * topk);
-    // A source's rows come one way alone, in the order of its tokens.
-    for (size_t first = 0, end = 0; first < relayed; first = end) {
-      while (end < relayed && ranks[end] == ranks[first]) end++;
-      const auto from = static_cast<std::ptrdiff_t>(first), to = static_cast<std::ptrdiff_t>(end);
-      const auto k = static_cast<std::ptrdiff_t>(topk);
-      all.push_back({ranks[first], {tokens.begin() + from, tokens.begin() + to}, {experts.begin() + from * k, experts.begin() + to * k},
-                     {rows.begin() + from * k, rows.begin() + to * k}});
+    for (size_t item = 0; item < relayed; item++) {
+      // A source's rows come one way alone, in the order of its tokens.
+      Source& source = all[ranks[item]];
+      source.tokens.push_back(tokens[item]);
+      const auto from = static_cast<std::ptrdiff_t>(item * topk), to = from + static_cast<std::ptrdiff_t>(topk);
+      source.experts.insert(source.experts.end(), experts.begin() + from, experts.begin() + to);
+      source.rows.insert(source.rows.end(), rows.begin() + from, rows.begin() + to);
     }
   }
-  std::sort(all.begin(), all.end(), [](const Source& a, const Source& b) { return a.rank < b.rank; });
   return all;
 }
 
@@ -74,7 +74,7 @@ std::vector<int32_t> cutSlots(HandleState& handle, size_t local) {
   std::vector<int32_t> cut;
   if (!overflowed(handle, local)) return cut;
   const int32_t dst = handle.ranks[local].rank->rank, topk = handle.meta.topk, perRank = handle.expertsPerRank();
-  for (const Source& source : sources(handle)) {
+  for (const auto& [rank, source] : sources(handle)) {
     const std::vector<int32_t>& experts = source.experts;
     const std::vector<int32_t>& rows = source.rows;
     for (size_t at = 0; at < source.tokens.size(); at++) {
@@ -94,7 +94,7 @@ std::vector<int32_t> cutSlots(HandleState& handle, size_t local) {
       for (const int32_t slot : slots) {
         const int32_t row = handle.hybrid() ? rows[first + static_cast<size_t>(slot)] : rankRow;
         if (row < handle.budget()) continue;
-        cut.insert(cut.end(), {source.rank, source.tokens[at], slot, expertOf(slot)});
+        cut.insert(cut.end(), {rank, source.tokens[at], slot, expertOf(slot)});
       }
     }
   }

@@ -42,8 +42,8 @@ void checkGraph(fa2a_group* group, int ranks, int ranksPerNode, Random& random);
 void checkDeadline(fa2a_group* group, int stalledRank);
 /** Every refusal that the header promises. */
 void checkRefusals(fa2a_group* group, int ranks);
-/** Random cases on a group of `nodes` parts, each driven by a thread of its own, that talk through NCCL. */
-void checkNodes(int nodes, int ranksPerNode, int ranksPerProcess, int cases, Random& random, int maxTokens);
+/** Random cases on a group of `nodes` parts, each driven by a thread of its own, that talk through NCCL. `cutting`: budgets that cut. */
+void checkNodes(int nodes, int ranksPerNode, int ranksPerProcess, int cases, Random& random, int maxTokens, bool cutting = false);
 /** A part that never comes, one that goes, and an abort: each ends the other's wait, and the process goes on. */
 void checkNodeFailures();
 

@@ -202,7 +202,9 @@ int nodes(const Options& options) {
   const auto large = static_cast<int>(option(options, "large", 1500));
   checkNodes(2, 2, 2, 1, random, large);
   checkNodes(2, 2, 1, 1, random, large);
-  checkNodes(3, 2, 1, 1, random, large);
+  // What a budget cut is told by source and token, in whatever parts it came.
+  checkNodes(3, 2, 2, 1, random, large, true);
+  checkNodes(3, 2, 1, 2, random, large, true);
   configure({});
   checkNodeFailures();
   std::printf("nodes: a process per node and per rank, up to 2x4 and 4x2 ranks, %d cases each, large ones and failures: all as expected\n", cases);

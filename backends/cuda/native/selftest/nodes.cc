@@ -264,7 +264,7 @@ void checkBadId(const Sizes& sizes, const std::vector<std::unique_ptr<Group>>& g
 
 }  // namespace
 
-void checkNodes(int nodes, int perNode, int perProcess, int cases, Random& random, int maxTokens) {
+void checkNodes(int nodes, int perNode, int perProcess, int cases, Random& random, int maxTokens, bool cutting) {
   const Sizes sizes = {nodes * perNode, perNode, perProcess};
   const std::vector<uint8_t> id = makeId(sizes);
   std::vector<std::unique_ptr<Group>> groups(static_cast<size_t>(sizes.processes()));
@@ -275,7 +275,9 @@ void checkNodes(int nodes, int perNode, int perProcess, int cases, Random& rando
   std::vector<fa2a_network_info> before(static_cast<size_t>(sizes.ranks));
   for (int i = 0; i < cases; i++) {
     if (i == 1) checkBadId(sizes, groups, random);
-    const reference::Case test = randomCase(random, sizes.ranks, perNode, maxTokens, true);
+    reference::Case test = randomCase(random, sizes.ranks, perNode, maxTokens, true);
+    if (cutting && test.kind == FA2A_FUSED) test.worstTokens = maxTokens / 2;
+    if (cutting && test.kind == FA2A_HYBRID_EP) test.permutedTokens = maxTokens / test.padMultiple * test.padMultiple;
     try {
       checkOne(sizes, groups, test, random, before);
     } catch (const std::exception& error) {
