@@ -93,14 +93,27 @@ function checkPart(options: GroupOptions, place: ClusterPlace): Required<GroupOp
   return checkGroupOptions({ ...options, ranksPerNode, localRanks });
 }
 
-/** Processes of one rank share the devices of their host: by their number on it, in blocks when `devices` are fewer. */
+/**
+ * Processes of one rank share the devices of their host: by their number on it, in blocks when `devices` are fewer. Throws
+ * InvalidArgument for a list that does not say which device is this process's.
+ */
 async function deviceOfLoneRank(
   addon: NativeAddon,
   { processesPerNode = 1, localProcess = 0 }: ClusterPlace,
   emulation: NativeEmulation | null,
   devices: CudaOptions["devices"],
 ): Promise<number> {
-  if (typeof devices === "object") return devices[0];
+  if (typeof devices === "object") {
+    if (devices.length === 1) return devices[0];
+    if (devices.length === processesPerNode) return devices[localProcess];
+    const host = processesPerNode === 1 ? "" : ` or ${processesPerNode} (one for each process of the host)`;
+    throw new InvalidArgument({
+      name: "devices",
+      expected: `1 (this process's)${host}`,
+      received: devices.length === 0 ? "0" : `${devices.length} (${devices.join(", ")})`,
+      remedy: "a process drives one rank here: name its device, or leave the option out",
+    });
+  }
   if (devices !== undefined) return Math.floor((localProcess * Math.min(devices, processesPerNode)) / processesPerNode);
   const present = emulation?.numDevices ?? (await native(() => addon.driver())).numDevices;
   return localProcess % Math.max(1, present);

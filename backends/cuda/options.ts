@@ -9,7 +9,10 @@ import type { NativeEmulation, NativeGroupOptions } from "./native.ts";
 export interface CudaOptions {
   /** The same C++ and kernels on the CPU: devices are imaginary, times mean nothing. */
   readonly emulated: boolean;
-  /** How many devices the ranks are spread over, in blocks, or the device of each local rank; default all there are. */
+  /**
+   * How many devices the ranks are spread over, in blocks, or the device of each local rank; default all there are. Several
+   * processes of one rank on a host: how many they share, or a list of this process's device or of every process's.
+   */
   readonly devices?: number | readonly number[];
   /** Who moves the rows of a combine: the expert's rank (push, the default) or the source (pull; not over several processes). */
   readonly combinePath?: "push" | "pull";

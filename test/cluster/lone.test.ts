@@ -1,5 +1,7 @@
 /** One process per rank: rows of the node travel between processes too. */
 import { describe, expect, test } from "vitest";
+import { createCudaBackend, placeByHand } from "../../backends/cuda/index.ts";
+import { InvalidArgument } from "../../core/errors.ts";
 import { freePort } from "../conformance/split/port.ts";
 import { runRanks } from "./run.ts";
 import { built, startCommand, whyNotBuilt } from "./start.ts";
@@ -85,6 +87,46 @@ describe.skipIf(!built)(`one process per rank${whyNotBuilt}`, () => {
     },
     LIMIT,
   );
+
+  /** The group of a host's process that has these devices. */
+  const groupOn = async (devices: number | readonly number[], processes: number, process: number, port: number) => {
+    const place = placeByHand(1, 0, `127.0.0.1:${port}`, processes, process);
+    const cluster = { place, timeoutMs: 20_000, deadlineMs: 20_000 };
+    const backend = await createCudaBackend({ emulated: true, emulation: { numDevices: 8 }, devices, cluster });
+    return backend.createGroup({ numRanks: processes });
+  };
+
+  test.each([
+    ["a list of one is the process's own device", [[5], [2]], [5, 2]],
+    [
+      "a longer list is the host's, by process",
+      [
+        [6, 3],
+        [6, 3],
+      ],
+      [6, 3],
+    ],
+    ["one device for all", [1, 1], [0, 0]],
+  ])(
+    "devices: %s",
+    async (_, devices, expected) => {
+      const port = await freePort();
+      const groups = await Promise.all(devices.map((own, process) => groupOn(own, 2, process, port)));
+      const tensors = await Promise.all(groups.map((group, rank) => group.tensor(rank, "fp32", [1])));
+      expect(tensors.map(({ device }) => device)).toEqual(expected);
+      await Promise.all(groups.map((group) => group.close()));
+    },
+    LIMIT,
+  );
+
+  test("a list of devices that is neither the process's nor the host's is refused before anybody is met", async () => {
+    const refused = groupOn([0, 1, 2, 3], 2, 1, 1);
+    await expect(refused).rejects.toThrow(InvalidArgument);
+    await expect(refused).rejects.toThrow(
+      "devices: expected 1 (this process's) or 2 (one for each process of the host), received 4 (0, 1, 2, 3); ",
+    );
+    await expect(groupOn([], 2, 0, 1)).rejects.toThrow("of the host), received 0; ");
+  });
 
   test(
     "two ranks in each of two processes of a host are refused by name",
