@@ -18,7 +18,7 @@ export interface CudaOptions {
   readonly combinePath?: "push" | "pull";
   /** Times every phase of operations that are waited for; default true. */
   readonly recordTimings?: boolean;
-  /** Longest wait of a call, in milliseconds; default 60 000, -1 = none. Over several processes `cluster.deadlineMs` holds. */
+  /** Longest wait of a call, in milliseconds; default 60 000, -1 = none. Refused beside `cluster`, which has its own. */
   readonly deadlineMs?: number;
   readonly numSms?: number;
   readonly numSmsDispatch?: number;
@@ -93,6 +93,14 @@ export function checkCudaOptions(options: CudaOptions): void {
   const { deadlineMs, cluster } = options;
   if (deadlineMs !== undefined && (!Number.isSafeInteger(deadlineMs) || deadlineMs < -1)) {
     throw impossible("deadlineMs", "milliseconds, or -1 for none", deadlineMs);
+  }
+  if (cluster !== undefined && deadlineMs !== undefined) {
+    throw new InvalidArgument({
+      name: "deadlineMs",
+      expected: "cluster.deadlineMs over several processes",
+      received: `${deadlineMs}`,
+      remedy: "pass it as cluster.deadlineMs: one deadline holds for the group and for the wait for others",
+    });
   }
   // There is always an end to waiting for another process: it may never come.
   for (const name of ["timeoutMs", "deadlineMs"] as const) {

@@ -85,6 +85,10 @@ describe("the cuda backend here", () => {
       [{ numSms: 0.5 }, "numSms: expected at least 1, received 0.5"],
       [{ deadlineMs: -2 }, "deadlineMs: expected milliseconds, or -1 for none, received -2"],
       [{ cluster: { place, deadlineMs: -1 } }, "cluster.deadlineMs: expected milliseconds, at least 1, received -1"],
+      [
+        { deadlineMs: 500, cluster: { place } },
+        "deadlineMs: expected cluster.deadlineMs over several processes, received 500",
+      ],
       [{ cluster: { place, timeoutMs: 0.5 } }, "cluster.timeoutMs: expected milliseconds, at least 1, received 0.5"],
     ] as const;
     for (const [option, message] of options) {
