@@ -32,9 +32,12 @@ function files(folder: string): string[] {
 
 const STATEMENT = /(?:^|\n)\s*(?:import|export)\s+(?:type\s+)?(?:[\w*{][^"'`;]*?\sfrom\s+)?["']([^"']+)["']/g;
 const DYNAMIC = /\bimport\(\s*["']([^"']+)["']\s*\)/g;
+const GLOB = /\bimport\.meta\.glob(?:<[\s\S]*?>)?\(([^)]*)\)/g;
 
-function importsOf(path: string, text: string): Import[] {
-  const found = [...text.matchAll(STATEMENT), ...text.matchAll(DYNAMIC)].map((match) => match[1]);
+/** Statements, `import("...")` and the patterns of Vite's import.meta.glob. */
+export function importsOf(path: string, text: string): Import[] {
+  const globs = [...text.matchAll(GLOB)].flatMap(([, patterns]) => [...patterns.matchAll(/["'](\.[^"']*)["']/g)]);
+  const found = [...text.matchAll(STATEMENT), ...text.matchAll(DYNAMIC), ...globs].map((match) => match[1]);
   return found.map((from) => {
     const relative = from.startsWith(".");
     return { from, relative, target: relative ? posix.normalize(posix.join(dirname(path), from)) : from };

@@ -1,3 +1,5 @@
+import kernels from "../../backends/wasm/kernels.wasm?url";
+import singleKernels from "../../backends/wasm/kernels-single.wasm?url";
 import type { Backend } from "../../core/backend.ts";
 import { createOracleBackend } from "../../core/oracle/group.ts";
 import { WORKLOADS } from "../../core/routing/generate.ts";
@@ -19,31 +21,18 @@ const FIELDS: readonly (readonly [keyof RunRequest & string, string, number, num
   ["seed", "Seed", 1, 0, 1_000_000],
 ];
 
-type Loader = () => Promise<Backend>;
-
-const webgpu = import.meta.glob<{ createWebGpuBackend(): Promise<Backend> }>("../../backends/webgpu/browser.ts");
-const wasm = import.meta.glob<{
-  createWasmBackend(options: { kernelUrl: (name: string) => string }): Promise<Backend>;
-}>("../../backends/wasm/browser.ts");
-const wasmKernels = import.meta.glob<string>("../../backends/wasm/*.wasm", {
-  query: "?url",
-  import: "default",
-  eager: true,
-});
-
-/** Backends the page was built with, best first; the oracle is always there. */
-function loaders(): (readonly [name: string, load: Loader])[] {
-  const list: (readonly [string, Loader])[] = [];
-  const [gpu] = Object.values(webgpu);
-  if (gpu) list.push(["webgpu", async () => (await gpu()).createWebGpuBackend()]);
-  const [cpu] = Object.values(wasm);
-  if (cpu && Object.keys(wasmKernels).length > 0) {
-    const kernelUrl = (name: string) => wasmKernels[`../../backends/wasm/${name}`];
-    list.push(["wasm", async () => (await cpu()).createWasmBackend({ kernelUrl })]);
-  }
-  list.push(["oracle", async () => createOracleBackend()]);
-  return list;
-}
+/** The backends that run in a page, best first. */
+const LOADERS: readonly (readonly [name: string, load: () => Promise<Backend>])[] = [
+  ["webgpu", async () => (await import("../../backends/webgpu/browser.ts")).createWebGpuBackend()],
+  [
+    "wasm",
+    async () => {
+      const { createWasmBackend } = await import("../../backends/wasm/browser.ts");
+      return createWasmBackend({ kernelUrl: (name) => (name === "kernels.wasm" ? kernels : singleKernels) });
+    },
+  ],
+  ["oracle", async () => createOracleBackend()],
+];
 
 /** A small dispatch and combine in the page, checked against the oracle and opened in the views. */
 export function runForm(open: (dataset: Dataset) => void, announce: (message: string) => void): HTMLElement {
@@ -54,7 +43,7 @@ export function runForm(open: (dataset: Dataset) => void, announce: (message: st
     form.append(el("label", {}, label, input));
   };
   const options = (...values: string[]) => values.map((value) => el("option", { value }, value));
-  field("backend", "Backend", el("select", {}, ...options("best available", ...loaders().map(([name]) => name))));
+  field("backend", "Backend", el("select", {}, ...options("best available", ...LOADERS.map(([name]) => name))));
   field("style", "Style", el("select", {}, ...options("fused", "hybrid-ep")));
   field("workload", "Routing", el("select", {}, ...options(...WORKLOADS.keys())));
   for (const [name, label, value, min, max] of FIELDS) {
@@ -90,7 +79,7 @@ export function runForm(open: (dataset: Dataset) => void, announce: (message: st
 
 async function chooseBackend(wanted: string): Promise<{ backend: Backend; tried: string[] }> {
   const tried: string[] = [];
-  for (const [name, load] of loaders()) {
+  for (const [name, load] of LOADERS) {
     if (wanted !== "best available" && wanted !== name) continue;
     try {
       return { backend: await load(), tried };
