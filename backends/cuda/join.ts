@@ -51,11 +51,11 @@ export async function joinGroup(
   let made: NativeGroup | null = null;
   const link = new ClusterLink(place, meeting, deadlineMs, {
     numRanks,
-    abort: () => {
+    abort: (why) => {
       const group = made;
       if (group === null) return;
       // What waits for the others ends; the memory goes back. Both may find the group closed already.
-      void native(() => addon.groupAbort(group))
+      void native(() => addon.groupAbort(group, why))
         .then(() => native(() => addon.groupRelease(group)))
         .catch(() => {});
     },

@@ -9,8 +9,8 @@ const NAME_WITHIN_MS = 300;
 /** What a link needs of the group it ties to the others. */
 export interface Linked {
   readonly numRanks: number;
-  /** Called once when another process is late, stopped or gone: it ends what waits for that process. */
-  readonly abort: () => void;
+  /** Called once when another process is late, stopped or gone: it ends what waits for that process; `why` is for later calls. */
+  readonly abort: (why: string) => void;
   /** What was outstanding when the last operation failed. */
   readonly waits: () => Promise<readonly Wait[]>;
 }
@@ -34,7 +34,7 @@ export class ClusterLink {
     this.#control.onFailure = (error) => {
       this.#failure = error;
       this.#whileMaking?.(error);
-      group.abort();
+      group.abort(error.message);
     };
   }
 
@@ -138,7 +138,9 @@ export class ClusterLink {
       const isOwn = named === null || (isFirst && this.#control.isSecondHand);
       const own = [...(named?.waits ?? []), ...(await this.#group.waits().catch(() => []))];
       const Class = (isOwn ? error : named) instanceof Timeout ? Timeout : BackendFailure;
-      const message = isOwn ? error.message : `${named.message} (${error.message})`;
+      const message = isOwn
+        ? error.message
+        : `${named.message} (${error.message.replace(named.message, "ended by that")})`;
       this.#control.giveUp(new Class(message, { waits: own }));
       throw new Class(message, { cause: error, waits: await this.#tableOfAll(own) });
     }

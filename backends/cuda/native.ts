@@ -314,8 +314,8 @@ export interface NativeAddon {
   groupConnect(group: NativeGroup): Promise<void>;
   /** What is outstanding; after a failure what was then. Answers while an operation waits, too. */
   groupWaits(group: NativeGroup): Promise<NativeWait[]>;
-  /** Ends every wait for other processes; the group must then be closed. */
-  groupAbort(group: NativeGroup): Promise<void>;
+  /** Ends every wait for other processes; `why` is what later calls say. The group must then be closed. */
+  groupAbort(group: NativeGroup, why: string): Promise<void>;
   tensorCreate(group: NativeGroup, local: number, dtype: number, rows: number, columns: number): Promise<NativeTensor>;
   tensorInfo(tensor: NativeTensorRef): NativeTensor;
   tensorsWrite(copies: readonly NativeCopy[]): Promise<void>;

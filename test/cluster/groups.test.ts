@@ -84,6 +84,14 @@ describe.skipIf(!built)(`groups over several processes${why}`, () => {
     expectFailed(lines, "BACKEND_FAILURE", /process 1 is gone: it closed the connection/);
   }, 30_000);
 
+  test("a call that no other process takes part in says who ended the group, too", async () => {
+    const [lines] = await runRanks(4, [
+      [{}, { scale: true }, { sleepMs: 800 }, { scale: true }],
+      [{}, "die"],
+    ]);
+    expectFailed(lines, "BACKEND_FAILURE", /^scale rows: process 1 is gone: it closed the connection/);
+  }, 30_000);
+
   test("a process killed in the middle of an operation is named too", async () => {
     const many = Array(40).fill({ tokens: 400, hidden: 512 });
     const [lines] = await runRanks(4, [many, [{ dieInMs: 400 }, ...many]]);

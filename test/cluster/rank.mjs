@@ -23,7 +23,12 @@ try {
   await takeSteps(
     async (step) => {
       if (step.exchange !== undefined) say({ exchanged: await group.exchange("a value", step.exchange) });
-      else if (step.buffer) (await group.allocateBuffer(step.buffer)).free();
+      else if (step.scale) {
+        // No other process takes part in this.
+        const of = (shape) => ({ dtype: "fp32", shape, data: new Float32Array(shape[0] * (shape[1] ?? 1)) });
+        const all = (shape) => group.localRanks.map(() => of(shape));
+        say({ scaled: (await group.scaleRows(all([3, 8]), all([3]))).length });
+      } else if (step.buffer) (await group.allocateBuffer(step.buffer)).free();
       else say({ done: sequence, ...(await run({ seed: ++sequence, ...step })) });
     },
     async ({ code }) => {

@@ -94,8 +94,19 @@ Napi::Value groupWaits(const Napi::CallbackInfo& info) {
 // groupConnect(group: NativeGroup): Promise<void>
 Napi::Value groupConnect(const Napi::CallbackInfo& info) { return callOn(info, fa2a_group_connect); }
 
-// fa2a_code fa2a_group_abort(fa2a_group* group, fa2a_error* error)
-// groupAbort(group: NativeGroup): Promise<void>
-Napi::Value groupAbort(const Napi::CallbackInfo& info) { return callOn(info, fa2a_group_abort); }
+// fa2a_code fa2a_group_abort(fa2a_group* group, const char* why, fa2a_error* error)
+// groupAbort(group: NativeGroup, why: string): Promise<void>
+Napi::Value groupAbort(const Napi::CallbackInfo& info) {
+  struct Call {
+    std::shared_ptr<fa2a_group> group;
+    std::string why;
+  };
+  auto call = onGroup<Call>(info);
+  call->why = info[1].ToString().Utf8Value();
+  return Worker<Call>::start(
+      info.Env(), std::move(call),
+      [](Call& call, fa2a_error* error) { return fa2a_group_abort(call.group.get(), call.why.c_str(), error); },
+      undefinedResult<Call>);
+}
 
 }  // namespace binding

@@ -125,11 +125,12 @@ fa2a_code fa2a_group_connect(fa2a_group* group, fa2a_error* error) {
   });
 }
 
-fa2a_code fa2a_group_abort(fa2a_group* group, fa2a_error* error) {
+fa2a_code fa2a_group_abort(fa2a_group* group, const char* why, fa2a_error* error) {
   // Without the lock: the call that waits holds it.
   return guard(error, [&] {
     const std::shared_ptr<Group> own = stateOf(group);
-    if (own->network != nullptr) own->network->abort("network: expected all processes to go on, received the caller's abort");
+    const std::string reason = &required(why, "why");
+    if (own->network != nullptr) own->network->abort(reason);
   });
 }
 

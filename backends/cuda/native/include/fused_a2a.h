@@ -253,8 +253,8 @@ FA2A_API fa2a_code fa2a_group_connect(fa2a_group* group, fa2a_error* error);
 FA2A_API fa2a_code fa2a_group_waits(fa2a_group* group, int32_t capacity, fa2a_wait* waits, int32_t* num_waits,
                                     fa2a_error* error);
 /* Ends every wait for other processes at once, from any thread and while another call is in the group: for a caller that
- * knows that one of them is gone. The group must then be closed. */
-FA2A_API fa2a_code fa2a_group_abort(fa2a_group* group, fa2a_error* error);
+ * knows that one of them is gone. `why` is what every later call on the group says. It must then be closed. */
+FA2A_API fa2a_code fa2a_group_abort(fa2a_group* group, const char* why, fa2a_error* error);
 
 /* ---- Communication memory (design 2.8) ---- */
 

@@ -324,7 +324,7 @@ void checkNodeFailures() {
     if (mode == "aborted") {
       other = std::thread([&] {
         std::this_thread::sleep_for(std::chrono::milliseconds(100));
-        fa2a_group_abort(groups[0]->get(), nullptr);
+        fa2a_group_abort(groups[0]->get(), "the caller's reason", nullptr);
       });
     }
     const bool late = mode == "stopped";
@@ -335,7 +335,7 @@ void checkNodeFailures() {
       text = error.what();
     }
     if (other.joinable()) other.join();
-    const std::string wanted = late ? ", counts: expects " : mode == "closed" ? "closed by remote rank" : "abort";
+    const std::string wanted = late ? ", counts: expects " : mode == "closed" ? "closed by remote rank" : "the caller's reason";
     if (text.find(wanted) == std::string::npos) throw Mismatch(mode + ": received '" + text + "', expected '" + wanted + "'");
     fa2a_memory_info memory;
     fa2a_error error = {};
