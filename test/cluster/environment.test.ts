@@ -38,6 +38,18 @@ describe("the place of a process, from its launcher's variables", () => {
     });
   });
 
+  test.each([
+    ["n1", "n1"],
+    ["n1,n2", "n1"],
+    ["n[1-2]", "n1"],
+    ["gpu-[007-009,012],login", "gpu-007"],
+    ["rack[3,5]n[01-04].site,other[1-2]", "rack3n01.site"],
+  ])("Slurm names its hosts: process 0 is on the first of %s", (hosts, first) => {
+    const env = { SLURM_PROCID: "1", SLURM_NTASKS: "2", SLURM_STEP_ID: "0", SLURM_STEP_NODELIST: hosts };
+    expect(placeFromEnvironment(env)).toMatchObject({ host: first, port: DEFAULT_PORT });
+    expect(placeFromEnvironment({ ...env, MASTER_ADDR: "other" })).toMatchObject({ host: "other" });
+  });
+
   test("a Slurm allocation without a step (salloc) is no launch", () => {
     expect(placeFromEnvironment({ SLURM_PROCID: "0", SLURM_NTASKS: "4" })).toBeNull();
   });

@@ -12,7 +12,7 @@ const SLOW = { env: { FUSED_A2A_EMULATED_LINK: "0-1:0:0.2" } };
 const LARGE = { tokens: 300, hidden: 1024 };
 /** One of the rows that process 1 waits for, and a number for the others: they are in the table. */
 const OUTSTANDING =
-  /rank [23], network rows [^;]*: expects \d+ bytes of rank [01], not received( \(and \d+ transfers more\))?[;)]/;
+  /rank [23], network rows [^;]*: expects \d+ bytes of rank [01], not received( \(and \d+ more\))?[;)]/;
 
 const placeOf = (processRank: number, port: number) => ({
   launcher: "by hand",

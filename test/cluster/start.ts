@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 import type { Line } from "./run.ts";
 
 const here = (path: string) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
-const MAIN = here("dist/cli/main.js");
+export const MAIN = here("dist/cli/main.js");
 const RANK = fileURLToPath(new URL("rank.mjs", import.meta.url));
 
 export const built =

@@ -3,7 +3,7 @@
  * variables that the backend reads about launching are named here, and listed in docs/clusters.md.
  */
 import { InvalidArgument } from "../../../core/errors.ts";
-import { type Environment, findLauncher, type Launcher, wholeVariable } from "./launchers.ts";
+import { type Environment, findLauncher, firstHost, type Launcher, wholeVariable } from "./launchers.ts";
 
 export interface ClusterPlace {
   /** Who started the processes: "torchrun", "Open MPI", "PMI", "Slurm" or "by hand". */
@@ -23,8 +23,9 @@ export interface ClusterPlace {
 export const DEFAULT_PORT = 29_517;
 
 /**
- * The place of this process, or null when no launcher's variables are set (or the launch has one process). MPI and Slurm
- * name no meeting point: MASTER_ADDR, or FUSED_A2A_RENDEZVOUS (host:port), must. Throws InvalidArgument naming the variable.
+ * The place of this process, or null when no launcher's variables are set (or the launch has one process). Slurm names its
+ * hosts; MPI names no meeting point: MASTER_ADDR, or FUSED_A2A_RENDEZVOUS (host:port), must. Throws InvalidArgument naming
+ * the variable.
  */
 export function placeFromEnvironment(env: Environment): ClusterPlace | null {
   const launcher = findLauncher(env);
@@ -51,7 +52,8 @@ function hostOf(env: Environment, launcher: Launcher): { processesPerNode: numbe
 function meetingPoint(env: Environment, launcher: Launcher): { host: string; port: number } {
   const rendezvous = env.FUSED_A2A_RENDEZVOUS;
   if (rendezvous !== undefined) return parseAddress("FUSED_A2A_RENDEZVOUS", rendezvous);
-  if (env.MASTER_ADDR === undefined || env.MASTER_ADDR === "") {
+  const host = env.MASTER_ADDR || firstHost(env[launcher.hosts ?? ""] ?? "");
+  if (host === "") {
     throw new InvalidArgument({
       name: "FUSED_A2A_RENDEZVOUS",
       expected: `host:port of process 0 (${launcher.name} names none)`,
@@ -60,7 +62,7 @@ function meetingPoint(env: Environment, launcher: Launcher): { host: string; por
     });
   }
   const port = env.MASTER_PORT === undefined ? DEFAULT_PORT : checkPort("MASTER_PORT", Number(env.MASTER_PORT) + 1);
-  return { host: env.MASTER_ADDR, port };
+  return { host, port };
 }
 
 /**

@@ -13,6 +13,8 @@ export interface Launcher {
   /** Processes on this host: the first that is set. */
   readonly localSizes: readonly string[];
   readonly sizePerNode: (env: Environment, name: string) => number;
+  /** The hosts of the launch; process 0 is on the first. */
+  readonly hosts?: string;
 }
 
 const plain = (env: Environment, name: string) => wholeVariable(env, name, 1);
@@ -52,6 +54,7 @@ const LAUNCHERS: readonly Launcher[] = [
     localRank: "SLURM_LOCALID",
     localSizes: ["SLURM_STEP_TASKS_PER_NODE", "SLURM_NTASKS_PER_NODE"],
     sizePerNode: tasksPerNode,
+    hosts: "SLURM_STEP_NODELIST",
   },
 ];
 
@@ -71,6 +74,12 @@ function tasksPerNode(env: Environment, name: string): number {
     received: text === "" ? "an empty string" : text,
     remedy: "start the step with --ntasks-per-node",
   });
+}
+
+/** The first of Slurm's "rack[1-2]n[07-09,12],login": rack1n07. */
+export function firstHost(hosts: string): string {
+  const [first] = /^(\[[^\]]*\]|[^,[])*/.exec(hosts) ?? [""];
+  return first.replace(/\[([^\],-]*)[^\]]*\]/g, "$1");
 }
 
 /** Throws InvalidArgument unless the variable is a whole number of at least `least`. */

@@ -316,7 +316,7 @@ std::string Network::table() {
   const fa2a_wait& first = all.front();
   const std::string text = format("; rank %d, %s: expects %lld bytes of rank %d, not received", first.rank, first.phase,
                                   static_cast<long long>(first.expected_bytes), first.src_rank);
-  return all.size() == 1 ? text : text + format(" (and %zu transfers more)", all.size() - 1);
+  return all.size() == 1 ? text : text + format(" (and %zu more)", all.size() - 1);
 }
 
 void Network::useLinks(const std::shared_ptr<HandleState>& handle, size_t rowBytes, bool dispatched) {
