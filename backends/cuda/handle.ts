@@ -1,7 +1,8 @@
 /** Handles whose arrays stay on the devices: sizes are known, arrays come to the host when somebody asks for them. */
 import { Handle, type HandleData, type HandleMeta, type RankHandle } from "../../core/handle/handle.ts";
+import { metaNumbers, metaOfNumbers } from "../../core/handle/metaNumbers.ts";
 import { native } from "./errors.ts";
-import type { NativeGroup, NativeHandle, NativeHandleMeta, NativeHandleRank, NativeHandleSizes } from "./native.ts";
+import type { NativeGroup, NativeHandle, NativeHandleRank, NativeHandleSizes } from "./native.ts";
 import type { TensorOwner } from "./tensor.ts";
 
 /** What a request must agree with, known without waiting for a device. */
@@ -24,35 +25,6 @@ export class CudaHandle {
   }
 }
 
-function metaToNative(meta: HandleMeta): NativeHandleMeta {
-  return {
-    kind: meta.kind === "fused" ? 0 : 1,
-    numRanks: meta.numRanks,
-    ranksPerNode: meta.ranksPerNode,
-    numExperts: meta.numExperts,
-    topk: meta.topk,
-    expertAlignment: meta.expertAlignment,
-    numWorstTokens: meta.numWorstTokens,
-    padMultiple: meta.padMultiple,
-    numPermutedTokens: meta.numPermutedTokens ?? -1,
-  };
-}
-
-function metaFromNative(meta: NativeHandleMeta, localRanks: readonly number[]): HandleMeta {
-  return {
-    kind: meta.kind === 0 ? "fused" : "hybrid-ep",
-    numRanks: meta.numRanks,
-    ranksPerNode: meta.ranksPerNode,
-    numExperts: meta.numExperts,
-    topk: meta.topk,
-    localRanks: [...localRanks],
-    expertAlignment: meta.expertAlignment,
-    numWorstTokens: meta.numWorstTokens,
-    padMultiple: meta.padMultiple,
-    numPermutedTokens: meta.numPermutedTokens < 0 ? null : meta.numPermutedTokens,
-  };
-}
-
 /** A new dispatch's handle. */
 export function makeHandle(
   owner: TensorOwner,
@@ -60,7 +32,7 @@ export function makeHandle(
   localRanks: readonly number[],
   sizes: readonly RankSizes[],
 ): Handle {
-  const meta = metaFromNative(owner.addon.handleMeta(ref), localRanks);
+  const meta = { ...metaOfNumbers(owner.addon.handleMeta(ref)), localRanks: [...localRanks] };
   const download = () => owner.turns.take(() => native(() => downloadHandle(owner, ref, meta)));
   const counts = () => owner.turns.take(() => native(() => downloadCounts(owner, ref, meta)));
   return new Handle(meta, download, new CudaHandle(owner, ref, sizes), counts);
@@ -89,7 +61,7 @@ export function sizesOnly(handle: Handle, sizes: readonly RankSizes[]): Handle {
 /** A handle made elsewhere and checked, brought to the devices of `group`. Throws InvalidArgument when its arrays contradict. */
 export async function uploadHandle(owner: TensorOwner, group: NativeGroup, data: HandleData): Promise<CudaHandle> {
   const ranks = data.ranks.map(toNativeRank);
-  const ref = await owner.addon.handleUpload(group, metaToNative(data.meta), ranks);
+  const ref = await owner.addon.handleUpload(group, metaNumbers(data.meta), ranks);
   return new CudaHandle(owner, ref, data.ranks);
 }
 

@@ -1,5 +1,6 @@
 /** The native surface as types: binding/addon.cc's exports. Promises reject with Errors that carry `native` (errors.ts). */
 import type { HostArray } from "../../core/dtype/dtype.ts";
+import type { MetaNumbers } from "../../core/handle/metaNumbers.ts";
 
 declare const brand: unique symbol;
 /** Type-tagged externals: another object in their place, or a freed one, is an error by name. */
@@ -173,18 +174,7 @@ export interface NativePhase {
   readonly srcRank: number;
 }
 
-export interface NativeHandleMeta {
-  readonly kind: number;
-  readonly numRanks: number;
-  readonly ranksPerNode: number;
-  readonly numExperts: number;
-  readonly topk: number;
-  readonly expertAlignment: number;
-  readonly numWorstTokens: number;
-  readonly padMultiple: number;
-  /** -1 = exact. */
-  readonly numPermutedTokens: number;
-}
+export type NativeHandleMeta = MetaNumbers;
 
 export interface NativeHandleSizes {
   readonly rank: number;

@@ -8,24 +8,11 @@ import { expectTensor, type Tensor, tensor } from "../tensor.ts";
 import { checkHandleData } from "./check.ts";
 import { HANDLE_REMEDY } from "./checkMeta.ts";
 import type { HandleData, HandleMeta, RankHandle } from "./handle.ts";
+import { META_NUMBERS, type MetaNumbers, metaNumbers, metaOfNumbers } from "./metaNumbers.ts";
 
 export const HANDLE_VERSION = 1;
 
-const META_FIELDS = [
-  "version",
-  "kind",
-  "numRanks",
-  "ranksPerNode",
-  "numExperts",
-  "topk",
-  "expertAlignment",
-  "numWorstTokens",
-  "padMultiple",
-  "numPermutedTokens",
-  "numTokens",
-  "numEntries",
-  "numRows",
-] as const;
+const META_FIELDS = ["version", ...META_NUMBERS, "numTokens", "numEntries", "numRows"] as const;
 type MetaField = (typeof META_FIELDS)[number];
 
 /** `rank{r}.handle.NAME` -> tensor, for every local rank. */
@@ -38,15 +25,7 @@ export function encodeHandle(data: HandleData): Map<string, Tensor> {
       tensors.set(`rank${rank.rank}.handle.${name}`, tensor("i32", shape, values));
     const fields: Record<MetaField, number> = {
       version: HANDLE_VERSION,
-      kind: meta.kind === "fused" ? 0 : 1,
-      numRanks: meta.numRanks,
-      ranksPerNode: meta.ranksPerNode,
-      numExperts: meta.numExperts,
-      topk: meta.topk,
-      expertAlignment: meta.expertAlignment,
-      numWorstTokens: meta.numWorstTokens,
-      padMultiple: meta.padMultiple,
-      numPermutedTokens: meta.numPermutedTokens ?? -1,
+      ...metaNumbers(meta),
       numTokens: rank.numTokens,
       numEntries: rank.numEntries,
       numRows: rank.numRows,
@@ -109,24 +88,15 @@ async function decodeRank(
     const received = values.length === 0 ? "none" : `version ${field("version")} of ${values.length} fields`;
     throw problem(rank, "handle version", `version ${HANDLE_VERSION} of ${META_FIELDS.length} fields`, received);
   }
-  const kind = (["fused", "hybrid-ep"] as const)[field("kind")];
-  if (kind === undefined) throw problem(rank, "handle kind", "0 (fused) or 1 (hybrid-ep)", `${field("kind")}`);
-  const hybrid = kind === "hybrid-ep";
+  const numbers = Object.fromEntries(META_NUMBERS.map((name) => [name, field(name)])) as MetaNumbers;
+  const meta = metaOfNumbers(numbers);
+  if (meta.kind === undefined) throw problem(rank, "handle kind", "0 (fused) or 1 (hybrid-ep)", `${field("kind")}`);
+  const hybrid = meta.kind === "hybrid-ep";
   const array = async (name: string, shape: (number | null)[]) => (await required(name, "i32", shape)) as Int32Array;
   const lists = [field("numTokens"), field("numEntries")];
   const cut = await array("overflow_cut", [null, 4]);
   return {
-    meta: {
-      kind,
-      numRanks: field("numRanks"),
-      ranksPerNode: field("ranksPerNode"),
-      numExperts: field("numExperts"),
-      topk: field("topk"),
-      expertAlignment: field("expertAlignment"),
-      numWorstTokens: field("numWorstTokens"),
-      padMultiple: field("padMultiple"),
-      numPermutedTokens: field("numPermutedTokens") === -1 ? null : field("numPermutedTokens"),
-    },
+    meta,
     rank: {
       rank,
       numTokens: field("numTokens"),
