@@ -1,6 +1,6 @@
 import { InvalidArgument } from "../errors.ts";
 import { routingGenerator } from "../routing/generate.ts";
-import { type RoutingFile, rankBoundaries } from "../routing/import/index.ts";
+import { type RoutingFile, rankBoundaries, withoutTokens } from "../routing/import/index.ts";
 import type { RoutingSource } from "./simulate.ts";
 
 export interface GeneratedOptions {
@@ -70,15 +70,7 @@ export function fileSource(
   group: { numRanks: number; ranksPerNode: number },
   options: { numSteps: number; layers: readonly number[] },
 ): RoutingSource {
-  if (file.kind === "counts") {
-    throw new InvalidArgument({
-      name: "routing",
-      expected: "a file that says which token chose which expert",
-      received: `${file.format}: loads per expert only`,
-      where: { file: file.name },
-      remedy: "record a per-token dump, or generate routing with --workload",
-    });
-  }
+  if (file.kind === "counts") throw withoutTokens(file);
   const { numSteps, layers } = options;
   return {
     numSteps,

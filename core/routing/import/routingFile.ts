@@ -108,6 +108,17 @@ export async function tokenFile(
   };
 }
 
+/** Why a file of loads does not do where tokens are needed. */
+export function withoutTokens({ format, name }: Pick<RoutingFile, "format" | "name">): InvalidFile {
+  return new InvalidFile({
+    name: "tokens",
+    expected: "a file that says which token chose which expert",
+    received: `${format}: loads per expert only`,
+    where: { file: name },
+    remedy: "inspect its loads, record a per-token dump (docs/formats.md), or generate routing with --workload",
+  });
+}
+
 /** A file of loads per expert: [layers][experts]. */
 export function countsFile(identity: FileIdentity, loads: readonly Float64Array[]): RoutingFile {
   const numExperts = loads.reduce((most, layer) => Math.max(most, layer.length), 1);
@@ -124,13 +135,7 @@ export function countsFile(identity: FileIdentity, loads: readonly Float64Array[
     numRanks: null,
     remarks: identity.remarks ?? [],
     layer: async () => {
-      throw new InvalidFile({
-        name: "tokens",
-        expected: "a file that says which token chose which expert",
-        received: `${identity.format}: loads per expert only`,
-        where: { file: identity.name },
-        remedy: "inspect its loads, or record a per-token dump (docs/formats.md)",
-      });
+      throw withoutTokens(identity);
     },
     loads: async (index) => {
       checkLayer(identity.name, index, loads.length);

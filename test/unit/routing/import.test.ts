@@ -14,6 +14,7 @@ import {
   splitRanks,
 } from "../../../core/routing/import/index.ts";
 import { type Tensor, tensor } from "../../../core/tensor.ts";
+import { fileSource } from "../../../core/topology/index.ts";
 
 type Tensors = Record<string, Tensor>;
 const i32 = (shape: number[], data: number[]) => tensor("i32", shape, new Int32Array(data));
@@ -494,6 +495,11 @@ describe("llama.cpp moe-trace", () => {
     expect([...(await file.loads(0))]).toEqual([0, 2, 1, 1]);
     expect(file.remarks[0]).toContain("no token boundaries");
     await expect(file.layer(0)).rejects.toThrow(InvalidFile);
+    const refused = await file.layer(0).catch((error) => error);
+    const simulate = () => fileSource(file, { numRanks: 2, ranksPerNode: 2 }, { numSteps: 1, layers: [0] });
+    expect(simulate).toThrow(InvalidFile);
+    expect(simulate).toThrow(refused.message);
+    expect(refused.message).toContain("or generate routing with --workload");
   });
 
   it("gives tokens when topk is stated", async () => {
