@@ -1,6 +1,7 @@
 /** Puts the device's positions together into the handle's arrays. */
 import type { DispatchSettings } from "../../core/backend.ts";
-import type { HandleData, HandleMeta, Overflow, RankHandle } from "../../core/handle/handle.ts";
+import type { HandleData, HandleMeta, Overflow } from "../../core/handle/handle.ts";
+import { assembleHandle, plainMeta } from "../../core/layout/assemble.ts";
 import { roundUp } from "../../core/layout/counts.ts";
 import { type GroupShape, numLocalExperts, type RankRouting } from "../../core/layout/routing.ts";
 
@@ -33,8 +34,6 @@ export interface Positions {
   readonly numRows: Uint32Array;
 }
 
-type Received = Pick<RankHandle, "numRows" | "numTokensPerExpert" | "tokensPerExpert">;
-
 export function fusedData(
   routings: readonly RankRouting[],
   shape: GroupShape,
@@ -43,19 +42,20 @@ export function fusedData(
   positions: Positions,
 ): HandleData {
   const meta: HandleMeta = {
-    ...sharedMeta("fused", routings, shape, sizes),
+    ...plainMeta("fused", routings, shape, sizes.topk),
     expertAlignment: Math.max(1, settings.expertAlignment),
     numWorstTokens: settings.numWorstTokens,
-    padMultiple: 1,
-    numPermutedTokens: null,
   };
   const fixed = settings.numWorstTokens > 0;
-  return assemble(meta, routings, sizes, positions, (rank) => {
+  const numRows = routings.map(({ rank }) => (fixed ? settings.numWorstTokens : positions.wanted[rank]));
+  const lists = listsOf(meta, routings, sizes, positions);
+  const overflow = overflows(meta, routings, sizes, positions);
+  return assembleHandle(meta, routings, lists, sizes.width, numRows, (rank) => {
     const counts = expertsOf(positions.received, rank, shape);
     return {
-      numRows: fixed ? settings.numWorstTokens : positions.wanted[rank],
       numTokensPerExpert: counts,
       tokensPerExpert: fixed ? new Int32Array(0) : counts.map((count) => roundUp(count, settings.expertAlignment)),
+      overflow: overflow[rank],
     };
   });
 }
@@ -68,28 +68,18 @@ export function hybridEpData(
   positions: Positions,
 ): HandleData {
   const meta: HandleMeta = {
-    ...sharedMeta("hybrid-ep", routings, shape, sizes),
-    expertAlignment: 1,
-    numWorstTokens: 0,
+    ...plainMeta("hybrid-ep", routings, shape, sizes.topk),
     padMultiple: Math.max(1, settings.padMultiple),
     numPermutedTokens: settings.numPermutedTokens,
   };
-  return assemble(meta, routings, sizes, positions, (rank) => ({
-    numRows: settings.numPermutedTokens ?? positions.numRows[rank],
+  const numRows = routings.map(({ rank }) => settings.numPermutedTokens ?? positions.numRows[rank]);
+  const lists = listsOf(meta, routings, sizes, positions);
+  const overflow = overflows(meta, routings, sizes, positions);
+  return assembleHandle(meta, routings, lists, sizes.width, numRows, (rank) => ({
     numTokensPerExpert: expertsOf(positions.received, rank, shape),
     tokensPerExpert: expertsOf(positions.padded, rank, shape),
+    overflow: overflow[rank],
   }));
-}
-
-function sharedMeta(kind: HandleMeta["kind"], routings: readonly RankRouting[], shape: GroupShape, sizes: Sizes) {
-  return {
-    kind,
-    numRanks: shape.numRanks,
-    ranksPerNode: shape.ranksPerNode,
-    numExperts: shape.numExperts,
-    topk: sizes.topk,
-    localRanks: routings.map(({ rank }) => rank),
-  };
 }
 
 function expertsOf(values: Uint32Array, rank: number, shape: GroupShape): Int32Array {
@@ -97,52 +87,25 @@ function expertsOf(values: Uint32Array, rank: number, shape: GroupShape): Int32A
   return Int32Array.from(values.subarray(rank * count, (rank + 1) * count));
 }
 
-function assemble(
+/** Where each source's entries go. */
+function listsOf(
   meta: HandleMeta,
   routings: readonly RankRouting[],
-  sizes: Sizes,
+  { width, firstToken }: Sizes,
   positions: Positions,
-  received: (rank: number) => Received,
-): HandleData {
-  const { width, firstToken } = sizes;
+) {
   const permuted = meta.kind === "hybrid-ep";
   const expertsPerRank = numLocalExperts(meta);
-  const destinations = routings.map(({ rank }) => received(rank));
-  const rowSrcRank = destinations.map(({ numRows }) => new Int32Array(numRows).fill(-1));
-  const rowSrcToken = destinations.map(({ numRows }) => new Int32Array(numRows).fill(-1));
-  const lists = routings.map(({ rank }, i) => {
-    const from = firstToken[i] * width;
-    const to = firstToken[i + 1] * width;
+  return routings.map((_, i) => {
+    const [from, to] = [firstToken[i] * width, firstToken[i + 1] * width];
     const keys = positions.keys.slice(from, to);
-    const sendRow = positions.rows.slice(from, to);
-    const sendRank = permuted ? keys.map((key) => (key < 0 ? -1 : Math.floor(key / expertsPerRank))) : keys;
-    for (let entry = 0; entry < sendRow.length; entry++) {
-      const dst = sendRank[entry];
-      if (dst < 0) continue;
-      rowSrcRank[dst][sendRow[entry]] = rank;
-      rowSrcToken[dst][sendRow[entry]] = Math.floor(entry / width);
-    }
     return {
-      sendRank,
-      sendRow,
+      sendRank: permuted ? keys.map((key) => (key < 0 ? -1 : Math.floor(key / expertsPerRank))) : keys,
+      sendRow: positions.rows.slice(from, to),
       sendExpert: permuted ? keys : null,
       sendSlot: permuted ? positions.slots.slice(from, to) : null,
     };
   });
-  const overflow = overflows(meta, routings, sizes, positions);
-  return {
-    meta,
-    ranks: routings.map((routing, i) => ({
-      rank: routing.rank,
-      numTokens: routing.numTokens,
-      numEntries: width,
-      ...lists[i],
-      ...destinations[i],
-      rowSrcRank: rowSrcRank[i],
-      rowSrcToken: rowSrcToken[i],
-      overflow: overflow[i],
-    })),
-  };
 }
 
 /** What was cut per destination: by source token, then by slot (fused) or by expert (hybrid-ep). */

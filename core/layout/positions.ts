@@ -1,6 +1,6 @@
 import { InvalidArgument } from "../errors.ts";
-import type { HandleData, HandleKind, HandleMeta, Overflow, RankHandle } from "../handle/handle.ts";
-import { tensor } from "../tensor.ts";
+import type { HandleData, HandleKind, HandleMeta, Overflow } from "../handle/handle.ts";
+import { assembleHandle, plainMeta } from "./assemble.ts";
 import { roundUp } from "./counts.ts";
 import { type GroupShape, numLocalExperts, type RankRouting } from "./routing.ts";
 
@@ -94,18 +94,11 @@ export function fusedHandle(
   });
   const numRows = Array.from(nextRow, (rows) => (settings.numWorstTokens > 0 ? settings.numWorstTokens : rows));
   const meta: HandleMeta = {
-    kind: "fused",
-    numRanks,
-    ranksPerNode: shape.ranksPerNode,
-    numExperts: shape.numExperts,
-    topk,
-    localRanks: routings.map((routing) => routing.rank),
+    ...plainMeta("fused", routings, shape, topk),
     expertAlignment: Math.max(1, settings.expertAlignment),
     numWorstTokens: settings.numWorstTokens,
-    padMultiple: 1,
-    numPermutedTokens: null,
   };
-  return finish(meta, routings, lists, width, numRows, (dst) => {
+  return assembleHandle(meta, routings, lists, width, numRows, (dst) => {
     const counts = numReceived.slice(dst * expertsPerRank, (dst + 1) * expertsPerRank);
     const rounded =
       settings.numWorstTokens > 0 ? new Int32Array(0) : counts.map((n) => roundUp(n, settings.expertAlignment));
@@ -170,58 +163,15 @@ export function hybridEpHandle(
     return { sendRank, sendRow, sendExpert, sendSlot };
   });
   const meta: HandleMeta = {
-    kind: "hybrid-ep",
-    numRanks,
-    ranksPerNode: shape.ranksPerNode,
-    numExperts,
-    topk: width,
-    localRanks: routings.map((routing) => routing.rank),
-    expertAlignment: 1,
-    numWorstTokens: 0,
+    ...plainMeta("hybrid-ep", routings, shape, width),
     padMultiple: Math.max(1, settings.padMultiple),
     numPermutedTokens: settings.numPermutedTokens,
   };
-  return finish(meta, routings, lists, width, numRows, (dst) => ({
+  return assembleHandle(meta, routings, lists, width, numRows, (dst) => ({
     numTokensPerExpert: counts.slice(dst * expertsPerRank, (dst + 1) * expertsPerRank),
     tokensPerExpert: padded.slice(dst * expertsPerRank, (dst + 1) * expertsPerRank),
     overflow: overflow.of(dst),
   }));
-}
-
-/** Adds the destinations' view (which source row lies in each row) to the sources' lists. */
-function finish(
-  meta: HandleMeta,
-  routings: readonly RankRouting[],
-  lists: readonly Pick<RankHandle, "sendRank" | "sendRow" | "sendExpert" | "sendSlot">[],
-  width: number,
-  numRows: readonly number[],
-  counts: (dst: number) => Pick<RankHandle, "numTokensPerExpert" | "tokensPerExpert" | "overflow">,
-): HandleData {
-  const rowSrcRank = numRows.map((rows) => tensor("i32", [rows]).data.fill(-1));
-  const rowSrcToken = numRows.map((rows) => tensor("i32", [rows]).data.fill(-1));
-  routings.forEach((routing, s) => {
-    const { sendRank, sendRow } = lists[s];
-    for (let token = 0; token < routing.numTokens; token++) {
-      for (let entry = token * width; entry < (token + 1) * width && sendRank[entry] >= 0; entry++) {
-        const dst = sendRank[entry];
-        rowSrcRank[dst][sendRow[entry]] = routing.rank;
-        rowSrcToken[dst][sendRow[entry]] = token;
-      }
-    }
-  });
-  return {
-    meta,
-    ranks: routings.map((routing, s) => ({
-      rank: routing.rank,
-      numTokens: routing.numTokens,
-      numEntries: width,
-      ...lists[s],
-      numRows: numRows[routing.rank],
-      rowSrcRank: rowSrcRank[routing.rank],
-      rowSrcToken: rowSrcToken[routing.rank],
-      ...counts(routing.rank),
-    })),
-  };
 }
 
 /** Rows of a destination; positions are 32-bit, and padding can ask for more than any memory holds. */
