@@ -21,6 +21,16 @@ const RIGHT_WITH_OVERFLOW = 226;
 const MAX_STRIPS = 256;
 const MAX_VECTOR_SEGMENTS = 3000;
 
+/** A strip and where it is drawn. */
+interface Place {
+  readonly scene: SceneBuilder;
+  readonly strip: BufferStrip;
+  readonly x: LinearScale;
+  readonly y: number;
+  readonly h: number;
+  readonly theme: Theme;
+}
+
 function draw(model: BuffersModel, context: DrawContext): Scene {
   const { theme, state, mini, width } = context;
   const scene = new SceneBuilder();
@@ -38,10 +48,11 @@ function draw(model: BuffersModel, context: DrawContext): Scene {
   const x = scaleLinear([z0 * maxRows, z1 * maxRows], [left, left + plotWidth]);
   const count = strips.reduce((total, strip) => total + strip.segments.length, 0);
   strips.forEach((strip, i) => {
-    const y = top + i * rowHeight;
-    if (count <= MAX_VECTOR_SEGMENTS) vectorStrip(scene, model, strip, x, y, rowHeight - gap, theme);
-    else rasterStrip(scene, model, strip, x, y, rowHeight - gap, theme);
-    if (!mini) stripLabels(scene, strip, x, y, rowHeight - gap, theme, i % Math.ceil(12 / rowHeight) === 0);
+    const place = { scene, strip, x, y: top + i * rowHeight, h: rowHeight - gap, theme };
+    if (count <= MAX_VECTOR_SEGMENTS) vectorStrip(place);
+    else rasterStrip(place);
+    tokenMarks(place, model.tokenRows.get(strip.rank));
+    if (!mini) stripLabels(place, i % Math.ceil(12 / rowHeight) === 0);
   });
   const height = top + strips.length * rowHeight;
   if (mini) {
@@ -91,15 +102,7 @@ function visiblePart(segment: Pick<Segment, "firstRow" | "numRows">, x: LinearSc
   return to > from ? [from, to - from] : null;
 }
 
-function vectorStrip(
-  scene: SceneBuilder,
-  model: BuffersModel,
-  strip: BufferStrip,
-  x: LinearScale,
-  y: number,
-  h: number,
-  theme: Theme,
-): void {
+function vectorStrip({ scene, strip, x, y, h, theme }: Place): void {
   for (const segment of strip.segments) {
     const part = visiblePart(segment, x);
     if (part === null) continue;
@@ -128,34 +131,17 @@ function vectorStrip(
     } else if (segment.kind === "padding") scene.rect(from, y, w, h, theme.padding, { hatch: theme.hatch });
     else scene.rect(from + 0.5, y + 0.5, w - 1, h - 1, "none", { stroke: theme.hatch, dash: "3 2" });
   }
-  tokenMarks(scene, model, strip, x, y, h, theme);
 }
 
-function tokenMarks(
-  scene: SceneBuilder,
-  model: BuffersModel,
-  strip: BufferStrip,
-  x: LinearScale,
-  y: number,
-  h: number,
-  theme: Theme,
-): void {
-  for (const row of model.tokenRows.get(strip.rank) ?? []) {
+function tokenMarks({ scene, x, y, h, theme }: Place, rows: readonly number[] = []): void {
+  for (const row of rows) {
     const part = visiblePart({ firstRow: row, numRows: 1 }, x);
     if (part) scene.rect(part[0] - 1, y - 2, Math.max(3, part[1]), h + 4, theme.accent);
   }
 }
 
 /** One pixel per column, coloured by what most of its rows are. */
-function rasterStrip(
-  scene: SceneBuilder,
-  model: BuffersModel,
-  strip: BufferStrip,
-  x: LinearScale,
-  y: number,
-  h: number,
-  theme: Theme,
-): void {
+function rasterStrip({ scene, strip, x, y, h, theme }: Place): void {
   const [left, right] = x.range();
   const cols = Math.max(1, Math.round(right - left));
   const pixels = new Uint8ClampedArray(cols * 4);
@@ -171,18 +157,9 @@ function rasterStrip(
     paint(part[0], part[0] + part[1], { used, padding: theme.hatch, tail: theme.padding }[segment.kind]);
   }
   scene.marks.push({ kind: "raster", x: left, y, w: cols, h, cols, rows: 1, pixels });
-  tokenMarks(scene, model, strip, x, y, h, theme);
 }
 
-function stripLabels(
-  scene: SceneBuilder,
-  strip: BufferStrip,
-  x: LinearScale,
-  y: number,
-  h: number,
-  theme: Theme,
-  named: boolean,
-): void {
+function stripLabels({ scene, strip, x, y, h, theme }: Place, named: boolean): void {
   const right = x.range()[1];
   const middle = y + h / 2 + 4;
   if (named) {

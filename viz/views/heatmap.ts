@@ -1,4 +1,4 @@
-import type { Mark } from "./scene.ts";
+import type { Box, Mark } from "./scene.ts";
 import { parseColor, type Rgb } from "./theme.ts";
 
 /** The visible part of a matrix, in whole cells: [x0, x1) x [y0, y1). */
@@ -27,7 +27,7 @@ export function heatmap(
   values: ArrayLike<number>,
   cols: number,
   rows: number,
-  box: { readonly x: number; readonly y: number; readonly w: number; readonly h: number },
+  box: Box,
   window: Window,
   color: (value: number) => Rgb,
   /** "" leaves zero cells transparent. */

@@ -5,7 +5,7 @@ import { type Patch, selectsSlots } from "../model/state.ts";
 import { heatmap, sequential } from "./heatmap.ts";
 import { axisLeft, columnBars, rampLegend, swatches, thinned } from "./parts.ts";
 import { scaleLinear } from "./scale.ts";
-import { type Scene, SceneBuilder } from "./scene.ts";
+import { type Box, type Scene, SceneBuilder } from "./scene.ts";
 import { VIRIDIS } from "./theme.ts";
 import type { DrawContext, ViewDef } from "./view.ts";
 
@@ -125,12 +125,7 @@ function itemTip(model: LoadModel, item: number): string {
   return `${model.unit} ${item}${owner}: ${text(value)} ${model.padded ? "rows" : "slots"}${ratio}${selected}`;
 }
 
-function lorenzCurve(
-  scene: SceneBuilder,
-  model: LoadModel,
-  box: { x: number; y: number; w: number; h: number },
-  { theme }: DrawContext,
-): void {
+function lorenzCurve(scene: SceneBuilder, model: LoadModel, box: Box, { theme }: DrawContext): void {
   scene.text(box.x, box.y - 10, `Lorenz curve of ${model.unit}s`, theme.fg, { bold: true });
   scene.rect(box.x, box.y, box.w, box.h, "none", { stroke: theme.grid });
   scene.line(box.x, box.y + box.h, box.x + box.w, box.y, theme.muted, { dash: "3 3" });
@@ -171,12 +166,7 @@ function lorenzCurve(
   });
 }
 
-function layerHeatmap(
-  scene: SceneBuilder,
-  model: LoadModel,
-  box: { x: number; y: number; w: number; h: number },
-  { theme }: DrawContext,
-): void {
+function layerHeatmap(scene: SceneBuilder, model: LoadModel, box: Box, { theme }: DrawContext): void {
   const items = model.values.length;
   const h = Math.min(box.h, model.numLayers * 24);
   const plot = { ...box, h };

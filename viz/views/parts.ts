@@ -1,6 +1,6 @@
 import { short } from "../model/numbers.ts";
 import type { LinearScale } from "./scale.ts";
-import { round, type SceneBuilder, textWidth } from "./scene.ts";
+import { type Box, round, type SceneBuilder, textWidth } from "./scene.ts";
 import { css, type Rgb, type Theme } from "./theme.ts";
 
 /** Axis below a plot: ticks that do not touch, a title at the right end. */
@@ -105,7 +105,7 @@ export function thinned(count: number, length: number, room: number): number[] {
 /** Bars of `values` as one path per tone, pooled by maximum to at most one bar per pixel. */
 export function columnBars(
   values: ArrayLike<number>,
-  box: { readonly x: number; readonly y: number; readonly w: number; readonly h: number },
+  box: Box,
   max: number,
   tone: (index: number) => number,
   numTones: number,

@@ -4,19 +4,23 @@
  */
 import type { Patch } from "../model/state.ts";
 
+/** In pixels of the scene. */
+export interface Box {
+  readonly x: number;
+  readonly y: number;
+  readonly w: number;
+  readonly h: number;
+}
+
 export type Mark =
-  | {
+  | (Box & {
       readonly kind: "rect";
-      readonly x: number;
-      readonly y: number;
-      readonly w: number;
-      readonly h: number;
       readonly fill: string;
       readonly stroke?: string;
       readonly dash?: string;
       /** Diagonal lines of this colour over the fill. */
       readonly hatch?: string;
-    }
+    })
   | {
       readonly kind: "path";
       readonly d: string;
@@ -39,36 +43,24 @@ export type Mark =
       /** Outline in this colour, for text over other marks. */
       readonly halo?: string;
     }
-  | {
+  | (Box & {
       readonly kind: "raster";
-      readonly x: number;
-      readonly y: number;
-      readonly w: number;
-      readonly h: number;
       readonly cols: number;
       readonly rows: number;
       /** RGBA, cols x rows. */
       readonly pixels: Uint8ClampedArray<ArrayBuffer>;
-    }
+    })
   | { readonly kind: "group"; readonly x: number; readonly y: number; readonly marks: readonly Mark[] };
 
 /** A place with something to say, and perhaps to do. */
-export interface Spot {
-  readonly x: number;
-  readonly y: number;
-  readonly w: number;
-  readonly h: number;
+export interface Spot extends Box {
   readonly tip: string;
   readonly act?: Patch;
 }
 
 /** A regular field of places: cells are worked out when they are pointed at. */
-export interface Grid {
+export interface Grid extends Box {
   readonly name: string;
-  readonly x: number;
-  readonly y: number;
-  readonly w: number;
-  readonly h: number;
   readonly cols: number;
   readonly rows: number;
   readonly tip: (col: number, row: number) => string;
@@ -84,13 +76,7 @@ export interface Scene {
   readonly spots: readonly Spot[];
   readonly grids: readonly Grid[];
   /** Where wheel and +/- zoom, and along which axes. */
-  readonly zoom?: {
-    readonly x: number;
-    readonly y: number;
-    readonly w: number;
-    readonly h: number;
-    readonly axes: "x" | "xy";
-  };
+  readonly zoom?: Box & { readonly axes: "x" | "xy" };
 }
 
 /** Collects a scene; `place` puts a part of another scene somewhere. */

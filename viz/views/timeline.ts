@@ -9,7 +9,7 @@ import {
 } from "../model/timeline.ts";
 import { axisBelow, swatches, thinned } from "./parts.ts";
 import { type LinearScale, scaleLinear } from "./scale.ts";
-import { clip, type Scene, SceneBuilder } from "./scene.ts";
+import { type Box, clip, type Scene, SceneBuilder } from "./scene.ts";
 import { mix, phaseColor, type Theme } from "./theme.ts";
 import type { DrawContext, ViewDef } from "./view.ts";
 
@@ -158,12 +158,7 @@ function gantt(
 }
 
 /** Every phase answers to pointer and keys; dragging along time selects it. */
-function rulers(
-  scene: SceneBuilder,
-  model: TimelineModel,
-  x: LinearScale,
-  box: { x: number; y: number; w: number; h: number },
-): void {
+function rulers(scene: SceneBuilder, model: TimelineModel, x: LinearScale, box: Box): void {
   const perRank = new Map<number, Phase[]>();
   for (const phase of model.phases) perRank.set(phase.rank, [...(perRank.get(phase.rank) ?? []), phase]);
   const cols = Math.floor(box.w / 4);

@@ -2,10 +2,10 @@ import { numNodes } from "../model/dataset.ts";
 import { bytes, maxOf, maxOverMean, micros, short, sum, text } from "../model/numbers.ts";
 import { type Patch, selectsSlots } from "../model/state.ts";
 import { describeTraffic, type TrafficModel, trafficModel, trafficTable } from "../model/traffic.ts";
-import { diverging, heatmap, sequential, windowOf } from "./heatmap.ts";
+import { diverging, heatmap, sequential, type Window, windowOf } from "./heatmap.ts";
 import { columnBars, rampLegend, thinned } from "./parts.ts";
-import { type Scene, SceneBuilder } from "./scene.ts";
-import { mix, PUOR, parseColor, type Rgb, VIRIDIS } from "./theme.ts";
+import { type Box, type Scene, SceneBuilder } from "./scene.ts";
+import { mix, PUOR, parseColor, type Rgb, type Theme, VIRIDIS } from "./theme.ts";
 import type { DrawContext, ViewDef } from "./view.ts";
 
 const LEFT = 58;
@@ -33,6 +33,17 @@ function capital(text: string): string {
   return text[0].toUpperCase() + text.slice(1);
 }
 
+/** What the parts of one picture share. */
+interface Plot {
+  readonly scene: SceneBuilder;
+  readonly model: TrafficModel;
+  readonly box: Box;
+  readonly window: Window;
+  readonly theme: Theme;
+  /** Columns are sources. */
+  readonly flip: boolean;
+}
+
 function draw(model: TrafficModel, context: DrawContext, signed = false): Scene {
   const { theme, state, mini } = context;
   const { size } = model;
@@ -49,6 +60,7 @@ function draw(model: TrafficModel, context: DrawContext, signed = false): Scene 
   const at = (col: number, row: number): [number, number] => (flip ? [col, row] : [row, col]);
   const view = (values: Float64Array) => (flip ? transposed(values, size) : values);
   const window = windowOf(mini ? null : state.zoom, size, size);
+  const plot: Plot = { scene, model, box, window, theme, flip };
   const max = context.max ?? (signed ? maxOf(model.values.map(Math.abs)) : model.max);
   const color = signed ? diverging(PUOR, max || 1) : sequential(VIRIDIS, max || 1, state.scale);
   if (model.selected) {
@@ -72,7 +84,7 @@ function draw(model: TrafficModel, context: DrawContext, signed = false): Scene 
       if (y > box.y && y < box.y + side) scene.line(box.x, y, box.x + side, y, theme.fg, { width: 0.7 });
     }
   }
-  if (!mini && cell >= 38 && side / rows >= 22) cellNumbers(scene, model, box, window, color, at);
+  if (!mini && cell >= 38 && side / rows >= 22) cellNumbers(plot, color, at);
   const mean = model.total / (size * size);
   const tip = (col: number, row: number) => {
     const [s, d] = at(col + window.x0, row + window.y0);
@@ -99,8 +111,8 @@ function draw(model: TrafficModel, context: DrawContext, signed = false): Scene 
     return scene.done(context.width, height);
   }
   scene.grids.push({ name: "cells", ...box, cols, rows, tip, act: (c, r) => choose([c, r], [c, r]), brush: choose });
-  marginals(scene, model, box, window, context, flip, signed);
-  labels(scene, model, box, window, context, flip);
+  marginals(plot, signed);
+  labels(plot);
   const title = signed ? "B - A" : `per cell${model.selected ? ", selection in colour" : ""}`;
   const listLeft = left + side + right + 24;
   if (context.width - listLeft >= 240) largest(scene, model, listLeft, top, context, signed);
@@ -174,10 +186,7 @@ function ranksOf(model: TrafficModel, item: number): number[] {
 }
 
 function cellNumbers(
-  scene: SceneBuilder,
-  model: TrafficModel,
-  box: { x: number; y: number; w: number; h: number },
-  window: { x0: number; y0: number; x1: number; y1: number },
+  { scene, model, box, window }: Plot,
   color: (value: number) => Rgb,
   at: (col: number, row: number) => [number, number],
 ): void {
@@ -200,15 +209,7 @@ function cellNumbers(
 }
 
 /** What each destination receives (above) and each source sends (right), with the mean line and max/mean. */
-function marginals(
-  scene: SceneBuilder,
-  model: TrafficModel,
-  box: { x: number; y: number; w: number; h: number },
-  window: { x0: number; y0: number; x1: number; y1: number },
-  { theme }: DrawContext,
-  flip: boolean,
-  signed: boolean,
-): void {
+function marginals({ scene, model, box, window, theme, flip }: Plot, signed: boolean): void {
   const [across, down] = flip ? [model.sent, model.received] : [model.received, model.sent];
   const { sent, received } = words(model);
   const [acrossName, downName] = flip ? [sent, received] : [received, sent];
@@ -262,7 +263,7 @@ function marginals(
   });
 }
 
-function rowBars(values: Float64Array, box: { x: number; y: number; w: number; h: number }, max: number): string {
+function rowBars(values: Float64Array, box: Box, max: number): string {
   const count = Math.min(values.length, Math.floor(box.h));
   const step = box.h / count;
   const gap = step > 4 ? 1 : 0;
@@ -277,14 +278,7 @@ function rowBars(values: Float64Array, box: { x: number; y: number; w: number; h
   return d;
 }
 
-function labels(
-  scene: SceneBuilder,
-  model: TrafficModel,
-  box: { x: number; y: number; w: number; h: number },
-  window: { x0: number; y0: number; x1: number; y1: number },
-  { theme }: DrawContext,
-  flip: boolean,
-): void {
+function labels({ scene, model, box, window, theme, flip }: Plot): void {
   const [cols, rows] = [window.x1 - window.x0, window.y1 - window.y0];
   for (const i of thinned(cols, box.w, 30)) {
     scene.text(box.x + ((i + 0.5) * box.w) / cols, box.y + box.h + 14, `${window.x0 + i}`, theme.muted, {
