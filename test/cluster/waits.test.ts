@@ -28,8 +28,9 @@ async function traced(
     "cuda-emulated",
     "--ranks",
     `${RANKS}`,
+    // Rows cross in parts of 256 tokens: two.
     "--tokens",
-    "100",
+    "400",
     "--hidden",
     "64",
     "--json",

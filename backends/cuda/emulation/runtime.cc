@@ -215,10 +215,13 @@ void configure(const Settings& settings) {
   std::lock_guard lock(mutex);
   drain();
   machine = settings;
-  failureText.clear();
-  running.clear();
-  blocksOnDevice.clear();
-  for (Stream* stream : streams) stream->queue.clear();
+  if (!failureText.empty()) {
+    failureText.clear();
+    running.clear();
+    blocksOnDevice.clear();
+    for (Stream* stream : streams) stream->queue.clear();
+  }
+  // What else is left waits for other processes: of a group whose operations go on while another group is made.
   startSchedule(settings.seed, settings.weakStores && settings.seed != 0, settings.poison);
 }
 

@@ -44,6 +44,8 @@ void checkDeadline(fa2a_group* group, int stalledRank);
 void checkRefusals(fa2a_group* group, int ranks);
 /** Random cases on a group of `nodes` parts, each driven by a thread of its own, that talk through NCCL. `cutting`: budgets that cut. */
 void checkNodes(int nodes, int ranksPerNode, int ranksPerProcess, int cases, Random& random, int maxTokens, bool cutting = false);
+/** Emulated devices: what waits for a process when their machine is set anew goes on. */
+void checkConfigured();
 /** A part that never comes, one that goes, and an abort: each ends the other's wait, and the process goes on. */
 void checkNodeFailures();
 

@@ -206,6 +206,7 @@ int nodes(const Options& options) {
   checkNodes(3, 2, 2, 1, random, large, true);
   checkNodes(3, 2, 1, 2, random, large, true);
   configure({});
+  checkConfigured();
   checkNodeFailures();
   std::printf("nodes: a process per node and per rank, up to 2x4 and 4x2 ranks, %d cases each, large ones and failures: all as expected\n", cases);
   return 0;

@@ -288,6 +288,23 @@ void checkNodes(int nodes, int perNode, int perProcess, int cases, Random& rando
   onEveryProcess(sizes.processes(), [&](int process) { groups[static_cast<size_t>(process)].reset(); });
 }
 
+/** Making a group on emulated devices sets their machine anew: another group's operations that wait for a process go on. */
+void checkConfigured() {
+  if (fa2a_is_emulated() == 0) return;
+  const Sizes sizes = {2, 1, 1};
+  const std::vector<uint8_t> id = makeId(sizes);
+  std::vector<std::unique_ptr<Group>> groups(2);
+  onEveryProcess(2, [&](int process) { groups[static_cast<size_t>(process)] = makeGroup(sizes, process, id, 3000); });
+  onEveryProcess(2, [&](int process) {
+    if (process == 1) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+      const fa2a_emulation machine = {};
+      FA2A_CALL(fa2a_emulation_configure, &machine);
+    }
+    FA2A_CALL(fa2a_group_connect, groups[static_cast<size_t>(process)]->get());
+  });
+}
+
 void checkNodeFailures() {
   const Sizes sizes = {4, 2, 2};
   const std::vector<uint8_t> id = makeId(sizes);
