@@ -38,9 +38,10 @@ export function describeVerified({ results, laws }: Verified, notRun: readonly N
   lines.push(`conservation: ${laws.length - broken.length} of ${laws.length} laws hold`);
   lines.push(...[...new Set(laws.map((law) => law.law))].map((law) => `  ${law}`));
   lines.push(
-    ...broken.map(
-      (law) => `  BROKEN in layer ${law.layer}: ${law.law}: expected ${law.expected}, received ${law.received}`,
-    ),
+    ...broken.map(({ layer, law, expected, received, first }) => {
+      const where = first && ` (first ${first.where}: expected ${first.expected}, received ${first.received})`;
+      return `  BROKEN in layer ${layer}: ${law}: expected ${expected}, received ${received}${where ?? ""}`;
+    }),
   );
   return lines.join("\n");
 }

@@ -1,7 +1,7 @@
 /** What the backend counted on NICs and NVLinks, against the arithmetic of the layout. */
 import type { CudaGroup } from "../backends/cuda/index.ts";
 import type { Group } from "../core/backend.ts";
-import type { Law } from "../core/layout/conservation.ts";
+import { type Law, placewise } from "../core/layout/conservation.ts";
 import { numLocalExperts, type RankRouting } from "../core/layout/routing.ts";
 import type { Job } from "./job.ts";
 import { combineRowBytes, wireRowBytes } from "./traffic.ts";
@@ -45,7 +45,7 @@ export async function countedWire(group: Group): Promise<Wire[]> {
  * rank, or the source itself on its own node, is the holder, which brings the row to each other rank of the node that
  * wants it. A combine goes the same ways back.
  */
-export function expectedWire(job: Job, routings: readonly RankRouting[]): Wire[] {
+export function expectedWire(job: Pick<Job, "shape" | "hidden" | "dtype">, routings: readonly RankRouting[]): Wire[] {
   const { numRanks, ranksPerNode } = job.shape;
   const perRank = numLocalExperts(job.shape);
   const sent = new Float64Array(numRanks);
@@ -87,16 +87,15 @@ export function expectedWire(job: Job, routings: readonly RankRouting[]): Wire[]
 
 /** Rows that a budget cut cross hosts but no NVLink: with such, NVLinks are not compared. */
 export function wireLaws(expected: readonly Wire[], counted: readonly Wire[], isCut: boolean): Law[] {
-  const total = (wires: readonly Wire[], key: "networkBytes" | "linkBytes") =>
-    wires.reduce((sum, one) => sum + one[key], 0);
-  const law = (name: string, rows: "networkRows" | "linkRows", bytes: "networkBytes" | "linkBytes"): Law => ({
-    law: name,
-    ok: counted.every((one) => expected[one.rank][rows] === one[rows] && expected[one.rank][bytes] === one[bytes]),
-    expected: total(expected, bytes),
-    received: total(counted, bytes),
-  });
+  const laws = (where: string, rows: "networkRows" | "linkRows", bytes: "networkBytes" | "linkBytes") =>
+    ([rows, bytes] as const).map((key) =>
+      placewise(
+        `${key === rows ? "rows" : "bytes"} that each rank sent ${where} = the layout's`,
+        counted.map((one) => ({ where: `rank ${one.rank}`, expected: expected[one.rank][key], received: one[key] })),
+      ),
+    );
   return [
-    law("bytes that each rank sent to other hosts = the layout's", "networkRows", "networkBytes"),
-    ...(isCut ? [] : [law("bytes that each rank sent over NVLink = the layout's", "linkRows", "linkBytes")]),
+    ...laws("to other hosts", "networkRows", "networkBytes"),
+    ...(isCut ? [] : laws("over NVLink", "linkRows", "linkBytes")),
   ];
 }

@@ -8,6 +8,14 @@ export interface Law {
   readonly ok: boolean;
   readonly expected: number;
   readonly received: number;
+  /** Where a law that must hold at every place is broken first. */
+  readonly first?: Place;
+}
+
+export interface Place {
+  readonly where: string;
+  readonly expected: number;
+  readonly received: number;
 }
 
 /** What the laws need of one rank: small enough to travel between processes. */
@@ -51,10 +59,11 @@ export function conservationOf(
   const chosen = sum(routings.map((routing) => countAtLeast(routing.topkIdx, 0)));
   const layouts = routings.map((routing) => rankLayout(routing, shape));
   const perRank = numLocalExperts(shape);
-  const wrongCounts = tallies.flatMap(({ rank, numTokensPerExpert, numCutPerExpert }) =>
-    numTokensPerExpert.filter((count, local) => {
-      const wanted = sum(layouts.map((layout) => layout.numTokensPerExpert[rank * perRank + local]));
-      return count + numCutPerExpert[local] !== wanted;
+  const counts = tallies.flatMap(({ rank, numTokensPerExpert, numCutPerExpert }) =>
+    numTokensPerExpert.map((count, local) => {
+      const expert = rank * perRank + local;
+      const expected = sum(layouts.map((layout) => layout.numTokensPerExpert[expert]));
+      return { where: `expert ${expert} on rank ${rank}`, expected, received: count + numCutPerExpert[local] };
     }),
   );
   return [
@@ -68,7 +77,7 @@ export function conservationOf(
       chosen,
       total(({ numTokensPerExpert, numCut }) => sum(numTokensPerExpert) + numCut),
     ),
-    law("experts whose count is not the bincount of the ids", 0, wrongCounts.length),
+    placewise("each expert's count = the bincount of the ids", counts),
   ];
 }
 
@@ -85,6 +94,14 @@ function sum(values: Iterable<number>): number {
 
 function law(name: string, expected: number, received: number): Law {
   return { law: name, ok: expected === received, expected, received };
+}
+
+/** A law that must hold at every place; `expected` and `received` are those of all places together. */
+export function placewise(name: string, places: readonly Place[]): Law {
+  const first = places.find(({ expected, received }) => expected !== received);
+  const expected = sum(places.map((place) => place.expected));
+  const received = sum(places.map((place) => place.received));
+  return { law: name, ok: first === undefined, expected, received, ...(first && { first }) };
 }
 
 function countAtLeast(values: Int32Array, least: number): number {
