@@ -126,4 +126,13 @@ describe.skipIf(!built)(`communication memory${why}`, () => {
       await expect(group.allocateBuffer(32 << 20)).rejects.toThrow(OutOfMemory);
       await expectSame("x", (await group.dispatch(requestOf(dataOf()))).x, (await oracleDispatch(dataOf())).x);
     }));
+
+  test("no room for a stream is OutOfMemory that names it, and leaves the device as it was", async () => {
+    // On a device that no other test here uses. A rank takes a table of two addresses, so one fills the device.
+    const make = (deviceBytes: number) =>
+      withBackend({ devices: [7, 7], emulation: { deviceBytes } }, (backend) => backend.createGroup({ numRanks: 2 }));
+    await expect(make(16)).rejects.toThrow(OutOfMemory);
+    await expect(make(16)).rejects.toThrow(/^cudaStreamCreate: expected room on device 7 for a stream, .*MPS/);
+    await make(32);
+  });
 });

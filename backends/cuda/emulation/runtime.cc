@@ -398,6 +398,7 @@ cudaError_t cudaMemsetAsync(void* to, int byte, size_t bytes, cudaStream_t strea
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   std::lock_guard lock(mutex);
+  if (allocated[device] >= machine.deviceBytes) return answer(cudaErrorMemoryAllocation);
   *stream = new Stream;
   (*stream)->device = device;
   streams.insert(*stream);

@@ -28,6 +28,25 @@ class OnDevice {
   int before_ = 0;
 };
 
+/** A cudaStream_t of one device that waits for no other stream by itself. OUT_OF_MEMORY where the device has no room for one. */
+class Stream {
+ public:
+  Stream() = default;
+  Stream(int device, int32_t rank);
+  ~Stream() {
+    if (stream_ != nullptr) cudaStreamDestroy(stream_);
+  }
+  Stream(Stream&& other) noexcept : stream_(std::exchange(other.stream_, nullptr)) {}
+  Stream& operator=(Stream&& other) noexcept {
+    std::swap(stream_, other.stream_);
+    return *this;
+  }
+  operator cudaStream_t() const { return stream_; }
+
+ private:
+  cudaStream_t stream_ = nullptr;
+};
+
 /** A cudaEvent_t of one device. */
 class Event {
  public:

@@ -47,14 +47,22 @@ void checkProcess(const fa2a_group_options& options, int32_t ranksPerNode) {
 Network::Network(Group& group, const fa2a_group_options& options)
     : group_(group), api_(requireNccl()), ranksPerProcess_(static_cast<int>(group.numLocal())) {
   sent.resize(group.numLocal());
-  const bool rails = group.numRanks() > group.ranksPerNode();
-  const uint8_t* id = options.network_id;
+  try {
+    meet(options.network_id);
+  } catch (const Failure&) {
+    endAll(api_.CommAbort);
+    throw;
+  }
+}
+
+void Network::meet(const uint8_t* id) {
+  const bool rails = group_.numRanks() > group_.ranksPerNode();
   if (rails) open(HopKind::Rail, id, false);
-  if (rails) id += int64_t{group.ranksPerNode()} * FA2A_NETWORK_ID_BYTES;
-  if (ranksPerProcess_ < group.ranksPerNode()) open(HopKind::Node, id, true);
+  if (rails) id += int64_t{group_.ranksPerNode()} * FA2A_NETWORK_ID_BYTES;
+  if (ranksPerProcess_ < group_.ranksPerNode()) open(HopKind::Node, id, true);
   for (const HopKind kind : HOPS) {
     for (size_t local = 0; has(kind) && local < sent.size(); local++) {
-      settle("meeting the other processes", rail(kind, local), group.ranks[local]->rank);
+      settle("meeting the other processes", rail(kind, local), group_.ranks[local]->rank);
     }
   }
 }
@@ -65,7 +73,7 @@ void Network::open(HopKind kind, const uint8_t* ids, bool ofNode) {
     Rank& rank = *group_.ranks[local];
     Rail& rail = this->rail(kind, local);
     OnDevice on(rank.device);
-    check(cudaStreamCreateWithFlags(&rail.stream, cudaStreamNonBlocking), "cudaStreamCreate", rank.rank);
+    rail.stream = Stream(rank.device, rank.rank);
     rail.ready = Event(rank.device, false);
     for (auto& plane : rail.arrived) {
       for (Event& event : plane) event = Event(rank.device, false);

@@ -128,14 +128,8 @@ class Network {
 
  private:
   struct Rail {
-    Rail() = default;
-    Rail(Rail&&) = delete;
-    /** Of a group that never came to be, too. */
-    ~Rail() {
-      if (stream != nullptr) cudaStreamDestroy(stream);
-    }
     nccl::Comm comm = nullptr;
-    cudaStream_t stream = nullptr;
+    Stream stream;
     Event ready;
     /** Per plane and part. */
     Event arrived[2][HopRows::MAX_PARTS];
@@ -152,6 +146,8 @@ class Network {
     size_t rowBytes;
     bool dispatched;
   };
+  /** Opens every hop's communicators and waits until the other processes have. */
+  void meet(const uint8_t* id);
   void open(HopKind kind, const uint8_t* ids, bool oneForAll);
   Rail& rail(HopKind kind, size_t local) { return hops_[static_cast<size_t>(kind)][local]; }
   int placeOf(HopKind kind, const Rank& rank) const;

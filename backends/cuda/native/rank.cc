@@ -27,8 +27,8 @@ Rank::Rank(int32_t rank, int device, int32_t numRanks) : rank(rank), device(devi
   numSms = properties.multiProcessorCount;
   hasBulk = properties.major >= 9;
   sharedBytes = properties.sharedMemPerBlockOptin;
-  check(cudaStreamCreateWithFlags(&comm, cudaStreamNonBlocking), "cudaStreamCreate", rank);
-  check(cudaStreamCreateWithFlags(&compute, cudaStreamNonBlocking), "cudaStreamCreate", rank);
+  comm = Stream(device, rank);
+  compute = Stream(device, rank);
   for (Event& event : arrived) event = Event(device, false);
   for (Event& event : released) event = Event(device, false);
   computeMark = Event(device, false);
@@ -47,8 +47,6 @@ Rank::~Rank() {
     cudaFree(arena);
     cudaFree(arenaTable);
     for (char* chunk : staging_) cudaFreeHost(chunk);
-    if (comm != nullptr) cudaStreamDestroy(comm);
-    if (compute != nullptr) cudaStreamDestroy(compute);
   } catch (const Failure&) {
     // The device is lost; the process keeps its memory until it ends.
   }

@@ -44,8 +44,8 @@ class Rank {
   size_t sharedBytes = 0;
   std::atomic<int64_t> deadlineMs{60000};
 
-  cudaStream_t comm = nullptr;
-  cudaStream_t compute = nullptr;
+  Stream comm;
+  Stream compute;
   std::shared_ptr<Pool> pool;
   PinnedSlots pinned;
 
