@@ -16,16 +16,23 @@ import { createRequire } from "node:module";
 import { availableParallelism } from "node:os";
 import { basename, delimiter, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
+import { numberOf, optionsOf } from "./options.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const source = join(root, "backends/cuda");
 const build = join(root, "build");
-const args = process.argv.slice(2);
-const flag = (name) => args.includes(name);
+const given = optionsOf(
+  "usage: node scripts/build-native.mjs [cuda] [emulated] [--selftest] [--sanitize] [--resources] [--force] [--jobs N]",
+  {
+    ...Object.fromEntries(["selftest", "sanitize", "resources", "force"].map((name) => [name, { type: "boolean" }])),
+    jobs: { type: "string" },
+  },
+  ["cuda", "emulated"],
+);
 const mode = process.env.FUSED_A2A_NATIVE ?? "auto";
-const jobs = Number(args[args.indexOf("--jobs") + 1]) || availableParallelism();
-const wanted = ["cuda", "emulated"].filter((name) => args.includes(name));
-const variants = wanted.length > 0 ? wanted : flag("--sanitize") ? ["emulated"] : ["cuda", "emulated"];
+const jobs = numberOf(given.jobs, 0) || availableParallelism();
+const wanted = ["cuda", "emulated"].filter((name) => given.names.includes(name));
+const variants = wanted.length > 0 ? wanted : given.sanitize ? ["emulated"] : ["cuda", "emulated"];
 
 if (mode === "off") skip("FUSED_A2A_NATIVE=off", 0);
 if (process.platform !== "linux" || !["x64", "arm64"].includes(process.arch)) {
@@ -55,17 +62,17 @@ async function buildCuda() {
   const library = await objects("cuda", files("native").filter(isLibrary), compile);
   const link = [nvcc, ...["-cudart", "static"], "-Xcompiler=-fPIC"];
   await target(join(build, "fused_a2a_cuda.node"), [...library, ...(await binding("cuda"))], [...link, "-shared"]);
-  if (flag("--selftest")) {
+  if (given.selftest) {
     const test = await objects("cuda", files("native/selftest").filter(isSource), compile);
     await target(join(build, "selftest-cuda"), [...library, ...test], link);
   }
-  if (flag("--resources")) printResources(library.map((object) => readFileSync(`${object}.log`, "utf8")).join(""));
+  if (given.resources) printResources(library.map((object) => readFileSync(`${object}.log`, "utf8")).join(""));
 }
 
 async function buildEmulated() {
   const gxx = find("g++", ["CXX"], [], "/usr/bin");
   if (gxx === null) return missing("emulated", "no g++ (looked at CXX and PATH)");
-  const sanitize = flag("--sanitize");
+  const sanitize = given.sanitize;
   const folder = sanitize ? "sanitized" : "emulated";
   const checks = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-O1"];
   // -ffp-contract=off: no product is added to anything without being rounded first (docs/design.md 2.11).
@@ -98,7 +105,7 @@ async function buildEmulated() {
       [...library, ...(await binding(folder))],
       [gxx, "-shared", "-pthread"],
     );
-  if (!flag("--selftest") && !sanitize) return;
+  if (!given.selftest && !sanitize) return;
   await checkNcclDeclarations(gxx);
   const test = await objects(folder, files("native/selftest").filter(isSource), compile);
   await target(
@@ -189,7 +196,7 @@ async function target(output, inputs, [tool, ...flags]) {
 }
 
 function fresh(output, newest, command) {
-  if (flag("--force") || !existsSync(output) || statSync(output).mtimeMs < newest) return false;
+  if (given.force || !existsSync(output) || statSync(output).mtimeMs < newest) return false;
   const record = output.endsWith(".o") ? `${output}.command` : join(build, "objects", `${basename(output)}.command`);
   return existsSync(record) && readFileSync(record, "utf8") === JSON.stringify(command);
 }

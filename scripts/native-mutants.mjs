@@ -12,13 +12,16 @@ import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } fr
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { numberOf, optionsOf } from "./options.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
-const args = process.argv.slice(2);
-const option = (name, fallback) => (args.includes(name) ? args[args.indexOf(name) + 1] : fallback);
-const seeds = Number(option("--seeds", 10));
-const first = Number(option("--first", 0));
-const count = Number(option("--count", Number.POSITIVE_INFINITY));
+const given = optionsOf(
+  "usage: node scripts/native-mutants.mjs [--seeds 10] [--first N] [--count N] [--work FOLDER]",
+  Object.fromEntries(["seeds", "first", "count", "work"].map((name) => [name, { type: "string" }])),
+);
+const seeds = numberOf(given.seeds, 10);
+const first = numberOf(given.first, 0);
+const count = numberOf(given.count, Number.POSITIVE_INFINITY);
 
 /** file, the text that is replaced (once) and what replaces it. */
 const MUTANTS = [
@@ -195,7 +198,7 @@ const NETWORK_MUTANTS = [
   ],
 ];
 
-const kept = option("--work", null);
+const kept = given.work ?? null;
 const work = kept ?? join(tmpdir(), `fused-a2a-mutants-${process.pid}`);
 mkdirSync(work, { recursive: true });
 try {

@@ -9,21 +9,28 @@ import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
+import { numberOf, optionsOf } from "./options.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
-const has = (flag) => process.argv.includes(flag);
+const given = optionsOf(
+  "usage: node scripts/test.mjs [--no-build] [--no-browser], or --sweep [--no-build] [--budget SECONDS]",
+  {
+    ...Object.fromEntries(["sweep", "no-build", "no-browser"].map((name) => [name, { type: "boolean" }])),
+    budget: { type: "string" },
+  },
+);
 const reports = join(root, "test-results");
 const totals = { passed: 0, failed: 0, skipped: 0 };
 const failures = [];
 
 rmSync(reports, { recursive: true, force: true });
 mkdirSync(reports, { recursive: true });
-if (!has("--no-build")) run("build", ["scripts/build.mjs"]);
-if (has("--sweep")) sweeps(Number(process.argv[process.argv.indexOf("--budget") + 1]) || Number.POSITIVE_INFINITY);
+if (!given["no-build"]) run("build", ["scripts/build.mjs"]);
+if (given.sweep) sweeps(numberOf(given.budget, Number.POSITIVE_INFINITY));
 else {
   checks();
   vitest("vitest", []);
-  if (!has("--no-browser")) playwright();
+  if (!given["no-browser"]) playwright();
 }
 for (const name of failures) console.log(`FAILED: ${name}`);
 console.log(`${totals.passed} passed, ${totals.failed} failed, ${totals.skipped} skipped`);
