@@ -52,9 +52,11 @@ export class ClusterLink {
       return await Promise.race([making, failed]);
     } catch (error) {
       making.then(discard).catch(() => {});
+      // A process that cannot go on leaves NCCL before its word of why is here.
+      const named = error instanceof BackendFailure || error instanceof Timeout ? await this.#nameOf() : null;
       if (error instanceof FusedA2AError && this.#failure === null) this.#control.giveUp(error);
       this.close();
-      throw error;
+      throw named ?? error;
     } finally {
       this.#whileMaking = null;
       failed.catch(() => {});

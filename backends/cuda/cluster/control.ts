@@ -36,8 +36,7 @@ export class ControlPlane {
   #isSecondHand = false;
   #sequence = 0;
   #failure: FusedA2AError | null = null;
-  /** Told once when another process is late, stopped or gone, whether or not anybody waits here. */
-  onFailure: ((error: FusedA2AError) => void) | null = null;
+  #failureListener: ((error: FusedA2AError) => void) | null = null;
 
   /** `ranksOf`: the ranks that a process drives, for tables of waits. */
   constructor(
@@ -63,6 +62,13 @@ export class ControlPlane {
       channel.onMessage = (message) => this.#receive(process, message);
       channel.onClose = (why) => this.#lost(process, why);
     }
+  }
+
+  /** Told once when another process is late, stopped or gone, whether or not anybody waits here; at once what came before. */
+  set onFailure(listener: ((error: FusedA2AError) => void) | null) {
+    this.#failureListener = listener;
+    // Messages of the meeting's end are heard while this is made: a process may have given up by then.
+    if (this.#failure !== null) listener?.(this.#failure);
   }
 
   /**
@@ -222,7 +228,7 @@ export class ControlPlane {
   #fail(error: FusedA2AError): void {
     if (this.#failure === null) {
       this.#failure = error;
-      this.onFailure?.(error);
+      this.#failureListener?.(error);
     }
     this.#rounds.clear();
     for (const sequence of [...this.#waiters.keys()]) this.#settle(sequence, this.#failure);
