@@ -61,20 +61,18 @@ export async function joinGroup(
     },
     waits: async () => (made === null ? [] : nativeWaits(addon, made)),
   });
-  made = await link.make(
-    () => native(() => addon.groupCreate(given, settings)),
-    (late) => void addon.groupClose(late).catch(() => {}),
-  );
-  const group = made;
   try {
-    await link.run(() => native(() => addon.groupConnect(group)));
+    made = await link.run(() => native(() => addon.groupCreate(given, settings)));
+    link.throwFailure();
+    const created = made;
+    await link.run(() => native(() => addon.groupConnect(created)));
   } catch (error) {
     link.close();
-    await native(() => addon.groupClose(group)).catch(() => {});
+    if (made !== null) await native(() => addon.groupClose(made as NativeGroup)).catch(() => {});
     throw error;
   }
   const bundles = cluster.bundleDir === undefined ? null : FailureBundles.of(cluster, meeting.payload);
-  return new CudaGroup(name, addon, group, given, groups, link, bundles);
+  return new CudaGroup(name, addon, made, given, groups, link, bundles);
 }
 
 /** Throws InvalidArgument unless the local ranks are this process's block, which the others count on. */

@@ -22,7 +22,6 @@ export class ClusterLink {
   /** The number of the operation that made each handle: the same everywhere. */
   readonly #made = new WeakMap<object, number>();
   #failure: FusedA2AError | null = null;
-  #whileMaking: ((error: FusedA2AError) => void) | null = null;
   /** The operation that this process is on its way to: the others wait for it. */
   #coming: string | null = null;
 
@@ -33,34 +32,13 @@ export class ClusterLink {
     this.#control = new ControlPlane(processRank, numProcesses, meeting, deadlineMs, (p) => this.#ranksOf(p));
     this.#control.onFailure = (error) => {
       this.#failure = error;
-      this.#whileMaking?.(error);
       group.abort(error.message);
     };
   }
 
-  /**
-   * Makes this process's part of the group, which waits for the others' parts. When one of them cannot, all are told at
-   * once; the library's own wait then ends at its deadline, unheard, and `discard` gets what comes of it.
-   */
-  async make<T>(work: () => Promise<T>, discard: (made: T) => void): Promise<T> {
-    const making = work();
-    const failed = new Promise<never>((_, reject) => {
-      this.#whileMaking = reject;
-      if (this.#failure !== null) reject(this.#failure);
-    });
-    try {
-      return await Promise.race([making, failed]);
-    } catch (error) {
-      making.then(discard).catch(() => {});
-      // A process that cannot go on leaves NCCL before its word of why is here.
-      const named = error instanceof BackendFailure || error instanceof Timeout ? await this.#nameOf() : null;
-      if (error instanceof FusedA2AError && this.#failure === null) this.#control.giveUp(error);
-      this.close();
-      throw named ?? error;
-    } finally {
-      this.#whileMaking = null;
-      failed.catch(() => {});
-    }
+  /** Throws what has ended the group, if anything has: `abort` may have come too early to find it. */
+  throwFailure(): void {
+    if (this.#failure !== null) throw this.#failure;
   }
 
   /**

@@ -100,13 +100,15 @@ export class ControlPlane {
   giveUp(error: FusedA2AError): void {
     const { code, message, waits = [] } = error;
     const reason = `process ${this.#processRank} gave up: ${message}`;
-    this.#isSecondHand ||= this.#failure === null;
-    this.#channels.get(0)?.send({ type: "failed", gaveUp: true, code, reason, waits });
+    // Who gave up over another's end or silence does not explain it; who has no memory left does.
+    const gaveUp = code === "BACKEND_FAILURE" || code === "TIMEOUT";
+    this.#isSecondHand ||= this.#failure === null && gaveUp;
+    this.#channels.get(0)?.send({ type: "failed", gaveUp, code, reason, waits });
     if (this.#processRank === 0) this.#tellAll(code, reason, waits);
     else this.#fail(makeError(code, reason, waits));
   }
 
-  /** True when the group ended because some process could not go on, not because one is known to be late or gone. */
+  /** True when the group ended because some process gave up waiting, not because one is known to be late, gone or out of means. */
   get isSecondHand(): boolean {
     return this.#isSecondHand;
   }

@@ -6,6 +6,12 @@
 
 namespace fa2a {
 
+namespace {
+
+constexpr auto POLL = std::chrono::microseconds(100);
+
+}  // namespace
+
 HopRows::HopRows(const std::vector<std::vector<int64_t>>& counts) {
   for (const std::vector<int64_t>& part : counts) {
     places_.emplace_back();
@@ -47,24 +53,35 @@ void checkProcess(const fa2a_group_options& options, int32_t ranksPerNode) {
 Network::Network(Group& group, const fa2a_group_options& options)
     : group_(group), api_(requireNccl()), ranksPerProcess_(static_cast<int>(group.numLocal())) {
   sent.resize(group.numLocal());
+  const bool rails = group.numRanks() > group.ranksPerNode();
+  const uint8_t* id = options.network_id;
   try {
-    meet(options.network_id);
+    if (rails) open(HopKind::Rail, id, false);
+    if (rails) id += int64_t{group.ranksPerNode()} * FA2A_NETWORK_ID_BYTES;
+    if (ranksPerProcess_ < group.ranksPerNode()) open(HopKind::Node, id, true);
   } catch (const Failure&) {
     endAll(api_.CommAbort);
     throw;
   }
 }
 
-void Network::meet(const uint8_t* id) {
-  const bool rails = group_.numRanks() > group_.ranksPerNode();
-  if (rails) open(HopKind::Rail, id, false);
-  if (rails) id += int64_t{group_.ranksPerNode()} * FA2A_NETWORK_ID_BYTES;
-  if (ranksPerProcess_ < group_.ranksPerNode()) open(HopKind::Node, id, true);
+void Network::meet() {
+  const Deadline deadline = group_.deadline();
   for (const HopKind kind : HOPS) {
-    for (size_t local = 0; has(kind) && local < sent.size(); local++) {
-      settle("meeting the other processes", rail(kind, local), group_.ranks[local]->rank);
+    for (size_t local = 0; !met_ && has(kind) && local < sent.size(); local++) {
+      const int32_t rank = group_.ranks[local]->rank;
+      for (bool settled = false; !settled;) {
+        {
+          // Let go between two looks: another thread may abort.
+          const std::lock_guard lock(mutex_);
+          if (!aborted_.empty()) failMessage(FA2A_BACKEND_FAILURE, aborted_, rank, false);
+          settled = isSettled("meeting the other processes", rail(kind, local), rank, deadline);
+        }
+        if (!settled) std::this_thread::sleep_for(POLL);
+      }
     }
   }
+  met_ = true;
 }
 
 void Network::open(HopKind kind, const uint8_t* ids, bool ofNode) {
@@ -89,7 +106,7 @@ void Network::open(HopKind kind, const uint8_t* ids, bool ofNode) {
   }
 }
 
-Network::~Network() { endAll(aborted_.empty() ? api_.CommDestroy : api_.CommAbort); }
+Network::~Network() { endAll(met_ && aborted_.empty() ? api_.CommDestroy : api_.CommAbort); }
 
 void Network::endAll(nccl::Result (*end)(nccl::Comm)) {
   // Over a real NCCL the process beside a stopped one did not go on while this was waited for (docs/gpu/nccl.txt): nobody
@@ -144,21 +161,25 @@ void Network::call(nccl::Result result, const char* what, Rail& rail, int32_t ra
 
 void Network::settle(const char* what, Rail& rail, int32_t rank) {
   const Deadline deadline = group_.deadline();
-  for (;;) {
-    nccl::Result state = nccl::Result::Success;
-    api_.CommGetAsyncError(rail.comm, &state);
-    if (state != nccl::Result::InProgress) return call(state, what, rail, rank);
-    if (deadline.passed()) {
-      abortAll(format("network: %s on rank %d: expected an answer of the other processes within %lld ms, received none; look "
-                      "at them",
-                      what, rank, static_cast<long long>(deadline.milliseconds)));
-      failMessage(FA2A_TIMEOUT, aborted_, rank, false);
-    }
-    std::this_thread::sleep_for(std::chrono::microseconds(100));
+  while (!isSettled(what, rail, rank, deadline)) std::this_thread::sleep_for(POLL);
+}
+
+bool Network::isSettled(const char* what, Rail& rail, int32_t rank, const Deadline& deadline) {
+  nccl::Result state = nccl::Result::Success;
+  api_.CommGetAsyncError(rail.comm, &state);
+  if (state != nccl::Result::InProgress) {
+    call(state, what, rail, rank);
+    return true;
   }
+  if (!deadline.passed()) return false;
+  abortAll(format("network: %s on rank %d: expected an answer of the other processes within %lld ms, received none; look "
+                  "at them",
+                  what, rank, static_cast<long long>(deadline.milliseconds)));
+  failMessage(FA2A_TIMEOUT, aborted_, rank, false);
 }
 
 void Network::begin() {
+  meet();
   const std::lock_guard lock(mutex_);
   steps_.clear();
 }

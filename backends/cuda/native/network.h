@@ -112,7 +112,7 @@ class Network {
   std::string failure();
   /** Ends everything that is pending; of any thread. `why` is what later calls say. */
   void abort(const std::string& why);
-  /** Begins the table of an operation. */
+  /** Begins the table of an operation; the first one meets the other processes. */
   void begin();
   /** The first of waits() in words, and how many more there are: part of one line. */
   std::string table();
@@ -146,13 +146,15 @@ class Network {
     size_t rowBytes;
     bool dispatched;
   };
-  /** Opens every hop's communicators and waits until the other processes have. */
-  void meet(const uint8_t* id);
+  /** Waits, before the first operation, until the other processes have opened their communicators too. */
+  void meet();
   void open(HopKind kind, const uint8_t* ids, bool oneForAll);
   Rail& rail(HopKind kind, size_t local) { return hops_[static_cast<size_t>(kind)][local]; }
   int placeOf(HopKind kind, const Rank& rank) const;
   void call(nccl::Result result, const char* what, Rail& rail, int32_t rank);
   void settle(const char* what, Rail& rail, int32_t rank);
+  /** One look: false while the communicator is busy; fails when it is broken, or the deadline has passed. */
+  bool isSettled(const char* what, Rail& rail, int32_t rank, const Deadline& deadline);
   void abortAll(const std::string& why);
   void endAll(nccl::Result (*end)(nccl::Comm));
   std::vector<fa2a_wait> outstanding();
@@ -168,6 +170,7 @@ class Network {
   std::vector<LinkUse> links_;
   std::mutex mutex_;
   std::string aborted_;
+  bool met_ = false;
 };
 
 /**

@@ -204,7 +204,8 @@ typedef struct fa2a_group_options {
 
 /* BLOCKS. Creates streams, enables peer access, builds the tables.
  *
- * Over several processes every process creates the group at the same time, drives one node or one rank, and calls the same
+ * Over several processes nobody is waited for here: fa2a_group_connect, or the first operation, meets the others. Every
+ * process creates the group, drives one node or one rank, and calls the same
  * operations and fa2a_handle_upload with the same settings in the same order (the caller sees to that before it calls). A
  * new dispatch then always waits once for the counts, and a bad expert id anywhere is FA2A_INVALID_ARGUMENT everywhere;
  * combine_path is push; graphs are FA2A_UNAVAILABLE. When another process fails, waits end with FA2A_BACKEND_FAILURE or FA2A_TIMEOUT, the communicators are aborted and the communication memory
@@ -246,8 +247,8 @@ typedef struct fa2a_wait {
   int64_t expected_bytes;
   int64_t received_bytes; /* known as a whole alone: 0 */
 } fa2a_wait;
-/* One word between any two ranks whose rows will cross processes, by every process at once: NCCL connects with the first
- * bytes, which the first operation would wait for. A path that is closed is a failure here. Else nothing; it may be left out. */
+/* Meets the other processes, then one word between any two ranks whose rows will cross processes, by every process at once:
+ * NCCL connects with the first bytes, which the first operation would wait for. A path that is closed is a failure here. Else nothing; it may be left out. */
 FA2A_API fa2a_code fa2a_group_connect(fa2a_group* group, fa2a_error* error);
 /* What is outstanding; after a failure: what was then. Up to `capacity`; *num_waits is how many there are. Of any thread. */
 FA2A_API fa2a_code fa2a_group_waits(fa2a_group* group, int32_t capacity, fa2a_wait* waits, int32_t* num_waits,

@@ -320,8 +320,9 @@ void checkNodeFailures() {
     options.network_id_bytes = static_cast<int64_t>(id.size());
     options.deadline_ms = 200;
     fa2a_group* group = nullptr;
-    const fa2a_code code = fa2a_group_create(&options, &group, error);
-    if (code == FA2A_OK) fa2a_group_close(group, nullptr);
+    FA2A_CALL(fa2a_group_create, &options, &group);
+    const fa2a_code code = fa2a_group_connect(group, error);
+    fa2a_group_close(group, nullptr);
     return code;
   });
   Random random(5);
@@ -329,7 +330,10 @@ void checkNodeFailures() {
   for (const char* how : {"stopped", "closed", "aborted"}) {
     const std::vector<uint8_t> fresh = makeId(sizes);
     std::vector<std::unique_ptr<Group>> groups(2);
-    onEveryProcess(2, [&](int node) { groups[static_cast<size_t>(node)] = makeGroup(sizes, node, fresh); });
+    onEveryProcess(2, [&](int node) {
+      groups[static_cast<size_t>(node)] = makeGroup(sizes, node, fresh);
+      FA2A_CALL(fa2a_group_connect, groups[static_cast<size_t>(node)]->get());
+    });
     fa2a_group_options deadline = {};
     deadline.deadline_ms = 400;
     FA2A_CALL(fa2a_group_configure, groups[0]->get(), &deadline);
